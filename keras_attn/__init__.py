@@ -1,0 +1,27 @@
+"""Classic sequence-to-sequence learning on Keras 3.
+
+>>> from keras_attn import text, zoo
+>>> zoo.names("context*")
+['context_as_init', 'context_every_step']
+"""
+
+from keras_attn import environment
+
+environment.check()
+
+from keras_attn import datasets, layers, plots, search, text, training, types, zoo  # noqa: E402
+from keras_attn.models import Seq2Seq  # noqa: E402
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Seq2Seq",
+    "datasets",
+    "layers",
+    "plots",
+    "search",
+    "text",
+    "training",
+    "types",
+    "zoo",
+]

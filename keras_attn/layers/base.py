@@ -1,0 +1,65 @@
+"""Small things that every layer here needs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+
+def build_once(layer, *shapes) -> None:
+    """Build `layer` unless it is built.
+
+    Keras builds nested layers when it loads them; building them again would orphan the loaded weights.
+    """
+    if not layer.built:
+        layer.build(*shapes)
+
+
+def positive(argument: str, value: Any) -> int:
+    """Return `value` if it is a positive int, or raise a ValueError that names `argument`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{argument}: expected a positive int, got {value!r}.")
+    return value
+
+
+def fraction(argument: str, value: Any) -> float:
+    """Return `value` if it is a number in [0, 1), or raise a ValueError that names `argument`."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
+        raise ValueError(f"{argument}: expected a number in [0, 1), got {value!r}.")
+    return float(value)
+
+
+def at_least_float32(x):
+    """Cast half precision up to float32; leave float32 and float64 alone."""
+    dtype = keras.backend.standardize_dtype(x.dtype)
+    return ops.cast(x, "float32") if dtype in ("float16", "bfloat16") else x
+
+
+def rows(x, like):
+    """Repeat each of B sources for its K rows: (B, ...) -> (N, ...), with N the rows of `like`."""
+    n, shape = ops.shape(like)[0], ops.shape(x)
+    beams = n // ops.maximum(shape[0], 1)
+    repeated = ops.broadcast_to(ops.expand_dims(x, 1), (shape[0], beams, *shape[1:]))
+    return ops.reshape(repeated, (n, *shape[1:]))  # (N, ...)
+
+
+class Component(keras.layers.Layer):
+    """A layer whose children share its dtype policy and whose weights can be read in any method.
+
+    Keras casts weights to the compute dtype only inside `__call__`; `weight` does so anywhere, because
+    one decoding step is not a `__call__`.
+    """
+
+    def weight(self, variable):
+        """Return `variable` in the compute dtype."""
+        return ops.cast(variable, self.compute_dtype)
+
+    def zeros(self, *shape):
+        """Return zeros of `shape` in the compute dtype."""
+        return ops.zeros(shape, dtype=self.compute_dtype)
+
+    def get_config(self):
+        """Return the constructor's arguments; a subclass adds its own."""
+        return super().get_config()

@@ -1,0 +1,143 @@
+"""Bridges: the decoder's initial state from what the encoder left."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+from keras_attn.layers.base import Component
+from keras_attn.layers.choices import Choices
+from keras_attn.types import Encoded
+
+bridges = Choices("bridge")
+
+
+class Bridge(Component):
+    """Base of the bridges.
+
+    `build(state_depths, final_depths, summary_depth)` gets the widths of the decoder's states and of
+    the encoder's final states, tuples over layers of tuples of int, and that of the summary.
+    """
+
+    uses_summary = False
+
+    def build(self, state_depths, final_depths, summary_depth):
+        """Make the weights, if any."""
+        self.state_depths = state_depths
+        self.built = True
+
+    def start(self, encoded: Encoded) -> tuple[tuple, ...]:
+        """Return the initial states: a tuple over layers of tuples of float (B, U)."""
+        raise NotImplementedError
+
+
+@bridges.register("zeros")
+class ZeroBridge(Bridge):
+    """Zeros: the decoder learns of the source through its context alone."""
+
+    def start(self, encoded):
+        """See `Bridge.start`."""
+        batch = ops.shape(encoded.mask)[0]
+        return tuple(tuple(self.zeros(batch, u) for u in layer) for layer in self.state_depths)
+
+
+@bridges.register("copy")
+class CopyBridge(Bridge):
+    """The encoder's final states as they are, layer i to layer i.
+
+    Source: Sutskever, Vinyals & Le 2014, arXiv:1409.3215, sec. 3.
+
+    Raises:
+        ValueError: the widths or the numbers of layers or states differ.
+    """
+
+    def build(self, state_depths, final_depths, summary_depth):
+        """Check that the states fit."""
+        if state_depths != final_depths:
+            raise ValueError(
+                "bridge='copy': the encoder's final states must fit the decoder's, layer by layer; "
+                f"got widths {final_depths} for {state_depths}. Use bridge='dense', or halve the "
+                "units of a bidirectional encoder."
+            )
+        super().build(state_depths, final_depths, summary_depth)
+
+    def start(self, encoded):
+        """See `Bridge.start`."""
+        return encoded.states
+
+
+class ProjectingBridge(Bridge):
+    """Base of the bridges that project: each state is tanh(W x + b), with weights of its own."""
+
+    def build(self, state_depths, final_depths, summary_depth):
+        """Make a projection for every state of every layer."""
+        inputs = self.input_depths(state_depths, final_depths, summary_depth)
+        self.projections = [
+            [self._projection(u, f"state_{i}_{j}") for j, u in enumerate(layer)]
+            for i, layer in enumerate(state_depths)
+        ]
+        for projections, depths in zip(self.projections, inputs, strict=True):
+            for projection, depth in zip(projections, depths, strict=True):
+                projection.build((None, depth))
+        super().build(state_depths, final_depths, summary_depth)
+
+    def _projection(self, units, name):
+        return keras.layers.Dense(units, activation="tanh", name=name, dtype=self.dtype_policy)
+
+    def input_depths(self, state_depths, final_depths, summary_depth):
+        """Return the widths of what each projection reads."""
+        raise NotImplementedError
+
+    def inputs(self, encoded: Encoded):
+        """Return what each projection reads."""
+        raise NotImplementedError
+
+    def start(self, encoded):
+        """See `Bridge.start`."""
+        return tuple(
+            tuple(project(x) for project, x in zip(projections, inputs, strict=True))
+            for projections, inputs in zip(self.projections, self.inputs(encoded), strict=True)
+        )
+
+
+@bridges.register("dense")
+class DenseBridge(ProjectingBridge):
+    """Each state from the encoder's final state of the same layer and kind, s_0 = tanh(W h_S + b).
+
+    Source: Bahdanau, Cho & Bengio 2015, arXiv:1409.0473, sec. A.2.2. Deviations: both directions are
+    read, there is a bias, and an LSTM's cell state gets a projection too.
+
+    Raises:
+        ValueError: encoder and decoder differ in their numbers of layers or of states a layer.
+    """
+
+    def input_depths(self, state_depths, final_depths, summary_depth):
+        """See `ProjectingBridge.input_depths`."""
+        if [len(layer) for layer in state_depths] != [len(layer) for layer in final_depths]:
+            raise ValueError(
+                "bridge='dense': encoder and decoder need as many layers and states a layer; got "
+                f"widths {final_depths} for {state_depths}. Use bridge='summary'."
+            )
+        return final_depths
+
+    def inputs(self, encoded):
+        """See `ProjectingBridge.inputs`."""
+        return encoded.states
+
+
+@bridges.register("summary")
+class SummaryBridge(ProjectingBridge):
+    """Every state from the summary, s_0 = tanh(V' c + b).
+
+    Source: Cho et al. 2014, arXiv:1406.1078, sec. A.1.2. Deviation: there is a bias.
+    """
+
+    uses_summary = True
+
+    def input_depths(self, state_depths, final_depths, summary_depth):
+        """See `ProjectingBridge.input_depths`."""
+        return tuple(tuple(summary_depth for _ in layer) for layer in state_depths)
+
+    def inputs(self, encoded):
+        """See `ProjectingBridge.inputs`."""
+        return tuple(tuple(encoded.summary for _ in layer) for layer in self.state_depths)

@@ -1,0 +1,176 @@
+"""Recurrence: a stack of RNN layers that runs over a whole sequence or one step, with one set of weights."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_attn.layers.base import Component, build_once, fraction, positive
+from keras_attn.layers.choices import serializable
+
+CELLS = {
+    "lstm": keras.layers.LSTM,
+    "gru": keras.layers.GRU,
+    "simple_rnn": keras.layers.SimpleRNN,
+}
+
+
+def rnn_layer(cell: str, units: int, **kwargs):
+    """Return the Keras layer of a cell's name.
+
+    Raises:
+        ValueError: no cell has this name.
+    """
+    name = str(cell).replace("-", "_")
+    if name not in CELLS:
+        raise ValueError(f"cell: expected one of {sorted(CELLS)}, got {cell!r}.")
+    return CELLS[name](units, **kwargs)
+
+
+@serializable
+class Recurrence(Component):
+    """A stack of RNN layers of equal width.
+
+    Args:
+        cell: "lstm", "gru" or "simple_rnn".
+        units: Positive int, width U of every layer.
+        num_layers: Positive int.
+        residual: Whether layers after the first add their input to their output.
+        dropout: Fraction dropped of the input of every layer after the first.
+        recurrent_dropout: Fraction dropped of the recurrent input, one mask a sequence.
+
+    Raises:
+        ValueError: an argument outside its range.
+    """
+
+    def __init__(
+        self,
+        cell: str = "lstm",
+        units: int = 256,
+        num_layers: int = 1,
+        residual: bool = False,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.cell = cell
+        self.units = positive("units", units)
+        self.num_layers = positive("num_layers", num_layers)
+        self.residual = bool(residual)
+        self.dropout = fraction("dropout", dropout)
+        self.recurrent_dropout = fraction("recurrent_dropout", recurrent_dropout)
+        self.layers = [
+            rnn_layer(
+                cell,
+                units,
+                return_sequences=True,
+                recurrent_dropout=recurrent_dropout,
+                name=f"layer_{i}",
+                dtype=self.dtype_policy,
+            )
+            for i in range(num_layers)
+        ]
+        self.drops = [keras.layers.Dropout(dropout) for _ in self.layers[1:]]
+
+    @property
+    def state_depths(self) -> tuple[tuple[int, ...], ...]:
+        """The widths of the states: a tuple over layers of tuples of int."""
+        sizes = self.layers[0].cell.state_size
+        states = 1 if isinstance(sizes, int) else len(sizes)
+        return ((self.units,) * states,) * self.num_layers
+
+    def build(self, input_shape):
+        """Make the weights from the shape (B, T, I)."""
+        depth = input_shape[-1]
+        for layer in self.layers:
+            build_once(layer, (None, None, depth))
+            depth = self.units
+        self.built = True
+
+    def _stacked(self, inputs, run, training):
+        """Run the layers over `inputs`; `run(i, x)` is layer i."""
+        x = run(0, inputs)
+        for i, drop in enumerate(self.drops, start=1):
+            output = run(i, drop(x, training=training))
+            x = output + x if self.residual else output
+        return x
+
+    def sequence(self, inputs, states, training=False):
+        """Run over inputs (B, T, I) from `states`: outputs (B, T, U)."""
+
+        def run(i, x):
+            return self.layers[i](x, initial_state=list(states[i]), training=training)
+
+        return self._stacked(inputs, run, training)
+
+    def step(self, inputs, states, training=False):
+        """Run one step over inputs (N, I): the output (N, U) and the next states."""
+        following: list[tuple] = []
+
+        def run(i, x):
+            output, state = self.layers[i].cell(x, list(states[i]), training=training)
+            following.append(tuple(state) if isinstance(state, list | tuple) else (state,))
+            return output
+
+        return self._stacked(inputs, run, training), tuple(following)
+
+    @contextlib.contextmanager
+    def one_sequence(self, states):
+        """Hold one recurrent dropout mask a sequence while a loop calls `step`.
+
+        Keras' cells draw that mask at their first step and keep it, so it has to be drawn outside the
+        loop and forgotten after it.
+        """
+        cells = [layer.cell for layer in self.layers if self.recurrent_dropout]
+        for cell, state in zip(cells, states, strict=False):
+            cell.get_recurrent_dropout_mask(ops.ones_like(state[0]))
+        try:
+            yield
+        finally:
+            for cell in cells:
+                cell.reset_recurrent_dropout_mask()
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "cell": self.cell,
+            "units": self.units,
+            "num_layers": self.num_layers,
+            "residual": self.residual,
+            "dropout": self.dropout,
+            "recurrent_dropout": self.recurrent_dropout,
+        }
+
+
+@contextlib.contextmanager
+def without_cudnn(layers):
+    """Trace RNN layers in the form that runs on every device.
+
+    Keras chooses cuDNN while tracing if there is a GPU, and such a graph runs nowhere else.
+
+    Args:
+        layers: Keras RNN layers; `Bidirectional` ones stand for both of theirs.
+    """
+    single = [
+        inner
+        for layer in layers
+        for inner in (
+            (layer.forward_layer, layer.backward_layer)
+            if isinstance(layer, keras.layers.Bidirectional)
+            else (layer,)
+        )
+        if hasattr(inner, "use_cudnn")
+    ]
+    before = [layer.use_cudnn for layer in single]
+    for layer in single:
+        layer.use_cudnn = False
+    try:
+        yield
+    finally:
+        for layer, value in zip(single, before, strict=True):
+            layer.use_cudnn = value

@@ -1,0 +1,163 @@
+r"""Scores: how well each key answers a query, before anything is normalised.
+
+A scorer has two halves. `project_keys` is what depends on the source alone and is done once for it;
+`call` compares queries with keys that went through it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras import ops
+
+from keras_attn.layers.base import Component, at_least_float32, positive
+from keras_attn.layers.choices import Choices
+
+scorers = Choices("scorer")
+
+
+class Scorer(Component):
+    """Base of the scorers: `build(query_shape, keys_shape)`, `project_keys(keys)`, `call(query, keys)`.
+
+    `build` gets the shapes of the query (B, Q, U) and of the keys before projection (B, S, C).
+    """
+
+    def project_keys(self, keys):
+        """Return what `call` wants of `keys` (B, S, C): here the keys themselves."""
+        return ops.cast(keys, self.compute_dtype)
+
+    def call(self, query, keys):
+        """Return scores (B, Q, S), at least float32, of queries (B, Q, U) and projected keys."""
+        raise NotImplementedError
+
+
+def inner_products(query, keys):
+    """Return all inner products: (B, Q, U) and (B, S, U) -> (B, Q, S), at least float32."""
+    return ops.matmul(
+        at_least_float32(query), ops.transpose(at_least_float32(keys), (0, 2, 1))
+    )  # (B, Q, S)
+
+
+@scorers.register("dot")
+class DotScorer(Scorer):
+    r"""Dot product, e_ij = s_i^T h_j.
+
+    Source: Luong, Pham & Manning 2015, arXiv:1508.04025, eq. 8 "dot". Deviations: none.
+
+    Call arguments:
+        query: Float (B, Q, U).
+        keys: Float (B, S, U), from `project_keys`.
+
+    Returns:
+        Scores, float (B, Q, S), at least float32, unmasked. Cost: O(B*Q*S*U).
+
+    Raises:
+        ValueError: query and keys differ in depth.
+    """
+
+    def build(self, query_shape, keys_shape):
+        """Check that the depths agree."""
+        if query_shape[-1] != keys_shape[-1]:
+            raise ValueError(
+                f"scorer {self.name!r}: query and keys need the same depth, got query depth "
+                f"{query_shape[-1]} and key depth {keys_shape[-1]}. Use scorer='general' for "
+                "depths that differ."
+            )
+        self.built = True
+
+    def call(self, query, keys):
+        """See the class."""
+        return inner_products(query, keys)
+
+
+@scorers.register("scaled_dot")
+class ScaledDotScorer(DotScorer):
+    r"""Scaled dot product, e_ij = s_i^T h_j / sqrt(U).
+
+    Source: Vaswani et al. 2017, arXiv:1706.03762, sec. 3.2.1. The scale is a constant, not learnt.
+    Shapes and errors as for `DotScorer`.
+    """
+
+    def call(self, query, keys):
+        """See the class."""
+        return inner_products(query, keys) / float(query.shape[-1]) ** 0.5
+
+
+@scorers.register("general")
+class GeneralScorer(Scorer):
+    r"""Bilinear score, e_ij = s_i^T W h_j.
+
+    Source: Luong, Pham & Manning 2015, arXiv:1508.04025, eq. 8 "general". Deviations: none. W h_j is
+    computed once per source. Weights: `kernel` (U, C).
+
+    Call arguments:
+        query: Float (B, Q, U).
+        keys: Float (B, S, U), from `project_keys`.
+
+    Returns:
+        Scores, float (B, Q, S), at least float32, unmasked. Cost: O(B*S*C*U) once, O(B*Q*S*U) after.
+    """
+
+    def build(self, query_shape, keys_shape):
+        """Make the kernel."""
+        self.kernel = self.add_weight(shape=(query_shape[-1], keys_shape[-1]), name="kernel")
+        self.built = True
+
+    def project_keys(self, keys):
+        """Return W h_j: (B, S, C) -> (B, S, U)."""
+        keys = ops.cast(keys, self.compute_dtype)
+        return ops.matmul(keys, ops.transpose(self.weight(self.kernel)))  # (B, S, U)
+
+    def call(self, query, keys):
+        """See the class."""
+        return inner_products(query, keys)
+
+
+@scorers.register("additive")
+class AdditiveScorer(Scorer):
+    r"""Additive (MLP) score, e_ij = v^T tanh(W s_i + U h_j).
+
+    Source: Bahdanau, Cho & Bengio 2015, arXiv:1409.0473, sec. A.1.2; our query is their s_{i-1}. U h_j
+    is computed once per source. Deviation: v starts from Glorot's uniform distribution, not from zero.
+    Weights: `query_kernel` (U, A), `key_kernel` (C, A), `scale` (A,).
+
+    Args:
+        units: Positive int, width A of the compared space, or None for the query's depth.
+
+    Call arguments:
+        query: Float (B, Q, U).
+        keys: Float (B, S, A), from `project_keys`.
+
+    Returns:
+        Scores, float (B, Q, S), at least float32, unmasked. Cost: O(B*Q*S*A), in memory too.
+
+    Raises:
+        ValueError: `units` is not positive.
+    """
+
+    def __init__(self, units: int | None = None, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units if units is None else positive("units", units)
+
+    def build(self, query_shape, keys_shape):
+        """Make the kernels."""
+        units = self.units or query_shape[-1]
+        self.query_kernel = self.add_weight(shape=(query_shape[-1], units), name="query_kernel")
+        self.key_kernel = self.add_weight(shape=(keys_shape[-1], units), name="key_kernel")
+        self.scale = self.add_weight(shape=(units,), name="scale")
+        self.built = True
+
+    def project_keys(self, keys):
+        """Return U h_j: (B, S, C) -> (B, S, A)."""
+        return ops.matmul(ops.cast(keys, self.compute_dtype), self.weight(self.key_kernel))
+
+    def call(self, query, keys):
+        """See the class."""
+        queries = ops.matmul(query, self.weight(self.query_kernel))  # (B, Q, A)
+        hidden = ops.tanh(queries[:, :, None, :] + keys[:, None, :, :])  # (B, Q, S, A)
+        scale = at_least_float32(self.weight(self.scale))
+        return ops.squeeze(ops.matmul(at_least_float32(hidden), scale[:, None]), -1)  # (B, Q, S)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {**super().get_config(), "units": self.units}

@@ -1,0 +1,172 @@
+"""From strings to what `keras.Model.fit` trains on: a dataset, and the callbacks that go with it."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_attn.models import inputs
+from keras_attn.text import pipeline
+from keras_attn.training.callbacks import EpochClock, TooLongReport
+
+BATCH_SIZE = 64
+
+
+class Fitting(NamedTuple):
+    """A dataset of batches of ids, and the callbacks that it needs."""
+
+    dataset: tf.data.Dataset
+    callbacks: list[keras.callbacks.Callback]
+
+
+def too_long_message(model, too_long: str):
+    """Return a function of two counts that says what happened to long pairs."""
+    done = "cut" if too_long == "cut" else "dropped"
+    other = "too_long='drop' leaves them out" if too_long == "cut" else "too_long='cut' keeps them, cut"
+
+    def message(count, total):
+        return (
+            f"{count} of {total} pairs were longer than max_source={model.max_source} or "
+            f"max_target={model.max_target} tokens (EOS counts) and were {done}; {other}, or build "
+            "the model with larger limits."
+        )
+
+    return message
+
+
+def from_text(
+    model,
+    x: Any,
+    y: Any,
+    sample_weight: Any = None,
+    *,
+    batch_size: int | None = None,
+    shuffle: bool = False,
+    seed: int | None = None,
+    too_long: str = "cut",
+) -> Fitting:
+    """Return the batches of pairs of strings.
+
+    Args:
+        model: A `Seq2Seq` with tokenisers.
+        x: n strings, or a `tf.data.Dataset` of (source, target[, sample_weight]).
+        y: n strings, or None beside a dataset.
+        sample_weight: Float (n,), or None.
+        batch_size: Most pairs of a batch; 64 by default.
+        shuffle: Whether every epoch has an order of its own; a dataset keeps its own order.
+        seed: Int, or None to draw one from NumPy's global generator.
+        too_long: "cut" or "drop", what to do with pairs beyond `max_source` or `max_target`.
+
+    Raises:
+        ValueError: no pairs, unequal numbers, or an unknown `too_long`.
+        TypeError: anything but strings.
+    """
+    if too_long not in ("cut", "drop"):
+        raise ValueError(f"too_long: expected 'cut' or 'drop', got {too_long!r}.")
+    _need_tokenisers(model)
+    batch_size = checked_batch_size(batch_size)
+    message = too_long_message(model, too_long)
+    if inputs.is_dataset(x):
+        return _from_dataset(model, x, batch_size, too_long, message)
+    if y is None:
+        raise ValueError("y: expected the targets, one string for each source, got None.")
+    x, y = inputs.texts("x", x), inputs.texts("y", y)
+    inputs.same_number(x, y)
+    if sample_weight is not None:
+        inputs.same_number(x, sample_weight, ("x", "sample_weight"))
+    sources = pipeline.tokenized(model.source, x, model.max_source, pipeline.source_ids)
+    targets = pipeline.tokenized(model.target, y, model.max_target, pipeline.target_ids)
+    long = sources.cut | targets.cut
+    if long.any():
+        warnings.warn(message(int(long.sum()), len(x)), stacklevel=3)
+    if too_long == "drop" and long.any():
+        if long.all():
+            raise ValueError("x: " + message(len(x), len(x)) + " Nothing is left.")
+        kept = np.flatnonzero(~long)
+        sources, targets = pipeline.selected(sources, kept), pipeline.selected(targets, kept)
+        sample_weight = None if sample_weight is None else np.asarray(sample_weight)[kept]
+    with tf.init_scope():
+        epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
+    dataset = pipeline.batches(
+        sources,
+        targets,
+        sample_weight,
+        batch_size=batch_size,
+        shuffle=shuffle,
+        seed=int(np.random.randint(2**31)) if seed is None else seed,
+        epoch=epoch,
+    )
+    return Fitting(dataset, [EpochClock(epoch)])
+
+
+def _from_dataset(model, pairs, batch_size, too_long, message) -> Fitting:
+    spec = pairs.element_spec
+    if not isinstance(spec, tuple) or len(spec) not in (2, 3) or spec[1].dtype != tf.string:
+        raise TypeError(
+            "x: expected a dataset of (source, target) or (source, target, sample_weight), both "
+            f"strings, got elements of {spec}."
+        )
+    if spec[0].shape.rank == 1:
+        pairs = pairs.unbatch()
+    if int(pairs.cardinality()) == 0:
+        raise ValueError("x: expected at least one pair, got an empty dataset.")
+    counts = tf.Variable([0, 0], dtype=tf.int64, trainable=False)
+    dataset = pipeline.stream(
+        pairs,
+        model.source,
+        model.target,
+        model.max_source,
+        model.max_target,
+        batch_size=batch_size,
+        drop=too_long == "drop",
+        counts=counts,
+    )
+    return Fitting(dataset, [TooLongReport(counts, message)])
+
+
+def checked_batch_size(batch_size: Any) -> int:
+    """Return the batch size, 64 for None; a ValueError unless it is a positive int."""
+    if batch_size is None:
+        return BATCH_SIZE
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise ValueError(f"batch_size: expected a positive int, got {batch_size!r}.")
+    return batch_size
+
+
+def _need_tokenisers(model):
+    for argument, vocabulary in (("source", model.source), ("target", model.target)):
+        if isinstance(vocabulary, int):
+            raise TypeError(
+                f"x: got strings, but this model has no {argument} tokeniser; build it with "
+                "zoo.build(name, source=tokeniser, target=tokeniser), or give ids."
+            )
+
+
+def split(x: Any, y: Any, sample_weight: Any, fraction: float):
+    """Split off the last `fraction` of pairs for validation, before any shuffling, as Keras does.
+
+    Returns:
+        (x, y, sample_weight) for training, and the same for validation.
+
+    Raises:
+        ValueError: a dataset, a fraction outside (0, 1), or one that leaves a part empty.
+    """
+    if inputs.is_dataset(x):
+        raise ValueError(
+            "validation_split: works on lists and arrays, got a dataset; give validation_data."
+        )
+    if not 0 < fraction < 1:
+        raise ValueError(f"validation_split: expected a number in [0, 1), got {fraction!r}.")
+    x, y = inputs.texts("x", x), inputs.texts("y", y)
+    inputs.same_number(x, y)
+    at = int(len(x) * (1 - fraction))
+    if at in (0, len(x)):
+        raise ValueError(
+            f"validation_split: {fraction!r} of {len(x)} pairs leaves no pair for one of the parts."
+        )
+    weights = (None, None) if sample_weight is None else (sample_weight[:at], sample_weight[at:])
+    return (x[:at], y[:at], weights[0]), (x[at:], y[at:], weights[1])

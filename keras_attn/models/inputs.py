@@ -1,0 +1,154 @@
+"""What users give: told apart, checked, and turned into rows of ids, before any work is done."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_attn.text.pipeline import Ids, source_ids, target_ids, tokenized
+from keras_attn.types import EOS, PAD
+
+
+def is_dataset(x: Any) -> bool:
+    """Return whether `x` is a tf.data.Dataset."""
+    return isinstance(x, tf.data.Dataset)
+
+
+def is_text(x: Any) -> bool:
+    """Return whether `x` is a string, many strings, or a dataset of pairs of strings."""
+    if isinstance(x, str | bytes):
+        return True
+    if is_dataset(x):
+        spec = x.element_spec
+        first = spec[0] if isinstance(spec, tuple | list) and spec else spec
+        return getattr(first, "dtype", None) == tf.string
+    if isinstance(x, list | tuple):
+        return bool(x) and any(isinstance(item, str | bytes | np.str_) for item in x)
+    dtype = getattr(x, "dtype", None)
+    if dtype == tf.string:
+        return True
+    kind = getattr(dtype, "kind", "")
+    if kind == "O":
+        return any(isinstance(item, str | bytes) for item in np.ravel(x))
+    return kind in ("U", "S")
+
+
+def texts(argument: str, x: Any) -> list[Any]:
+    """Return `x` as a list of str or bytes.
+
+    Raises:
+        TypeError: something in it is not a string.
+        ValueError: it is not one-dimensional.
+    """
+    if isinstance(x, str | bytes):
+        return [x]
+    if tf.is_tensor(x):
+        x = x.numpy()
+    if getattr(x, "ndim", 1) != 1:
+        raise ValueError(f"{argument}: expected a flat list of strings, got shape {x.shape}.")
+    items = x.tolist() if isinstance(x, np.ndarray) else list(x)
+    for i, item in enumerate(items):
+        if not isinstance(item, str | bytes):
+            raise TypeError(
+                f"{argument}[{i}]: expected str or bytes, as before it, got "
+                f"{type(item).__name__} {item!r:.40}."
+            )
+    return items
+
+
+def same_number(x: Any, y: Any, names: tuple[str, str] = ("x", "y")) -> None:
+    """Raise a ValueError unless `x` and `y` have as many rows, and at least one."""
+    if len(x) != len(y):
+        raise ValueError(
+            f"{names[1]}: expected as many targets as there are sources, {len(x)}, got {len(y)}."
+        )
+    if len(x) == 0:
+        raise ValueError(f"{names[0]}: expected at least one pair, got none.")
+
+
+def id_array(argument: str, ids: Any, vocabulary_size: int) -> np.ndarray:
+    """Return `ids` as an int32 array (B, T).
+
+    Raises:
+        TypeError: not integers.
+        ValueError: another rank, or an id outside the vocabulary.
+    """
+    try:
+        array = np.asarray(ids)
+    except ValueError as error:  # ragged lists
+        raise ValueError(f"{argument}: expected rows of equal length, padded with 0.") from error
+    if array.dtype.kind not in "iu":
+        raise TypeError(
+            f"{argument}: expected integer ids or strings, got {type(ids).__name__} of "
+            f"{array.dtype}. A model built without tokenisers takes ids."
+        )
+    if array.ndim != 2:
+        raise ValueError(f"{argument}: expected shape (batch, tokens), got {array.shape}.")
+    outside = (array < 0) | (array >= vocabulary_size)
+    if outside.any():
+        row, column = (int(i[0]) for i in np.nonzero(outside))
+        raise ValueError(
+            f"{argument}[{row}, {column}]: expected an id of the vocabulary, 0 to "
+            f"{vocabulary_size - 1}, got {array[row, column]}."
+        )
+    return array.astype(np.int32)
+
+
+def source_rows_of_ids(array: np.ndarray, max_source: int) -> Ids:
+    """Return the rows of ids (B, S) up to their first EOS, or last token, cut and ended with EOS."""
+    bare = _token_counts(np.where(_from_end(array), PAD, array))
+    flat = array[np.arange(array.shape[1]) < bare[:, None]]
+    rows = source_ids(tf.RaggedTensor.from_row_lengths(flat, bare), max_source)
+    return Ids(rows.flat_values.numpy(), rows.row_splits.numpy(), bare + 1 > max_source)
+
+
+def target_rows_of_ids(array: np.ndarray, max_target: int) -> Ids:
+    """Return the rows of ids (B, T) as they stand up to PAD, cut at `max_target`."""
+    lengths = _token_counts(array)
+    kept = np.minimum(lengths, max_target)
+    starts = np.concatenate([[0], np.cumsum(kept)]).astype(np.int64)
+    return Ids(array[np.arange(array.shape[1]) < kept[:, None]], starts, lengths > max_target)
+
+
+def _from_end(array):
+    """Return True from the first EOS of each row on."""
+    return np.cumsum(array == EOS, axis=1) > 0
+
+
+def _token_counts(array):
+    """Return the position behind the last token of each row."""
+    return np.where(array != PAD, np.arange(1, array.shape[1] + 1), 0).max(axis=1, initial=0)
+
+
+def source_rows(argument: str, x: Any, vocabulary: Any, max_source: int) -> Ids:
+    """Return source rows of strings (with a tokeniser) or of ids (with a size)."""
+    if isinstance(vocabulary, int):
+        return source_rows_of_ids(_ids(argument, x, vocabulary), max_source)
+    return tokenized(vocabulary, _texts(argument, x), max_source, source_ids)
+
+
+def target_rows(argument: str, x: Any, vocabulary: Any, max_target: int) -> Ids:
+    """Return target rows of strings (with a tokeniser) or of ids (with a size)."""
+    if isinstance(vocabulary, int):
+        return target_rows_of_ids(_ids(argument, x, vocabulary), max_target)
+    return tokenized(vocabulary, _texts(argument, x), max_target, target_ids)
+
+
+def _ids(argument, x, size):
+    if is_text(x):
+        raise TypeError(
+            f"{argument}: expected integer ids, got strings. This model has no tokenisers; build it "
+            "with zoo.build(name, source=tokeniser, target=tokeniser)."
+        )
+    return id_array(argument, x, size)
+
+
+def _texts(argument, x):
+    if not is_text(x) and not (isinstance(x, list | tuple) and not x):
+        raise TypeError(
+            f"{argument}: expected a string or a list of strings, got {type(x).__name__}. This model "
+            "has tokenisers; it takes no ids."
+        )
+    return texts(argument, x)

@@ -1,0 +1,351 @@
+"""The network: embeddings, encoder, decoder and vocabulary projection, as one Keras model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_attn.layers.base import at_least_float32, build_once, fraction, positive
+from keras_attn.layers.recurrence import without_cudnn
+from keras_attn.layers.unroll import unroll
+from keras_attn.training import losses
+from keras_attn.training.metrics import auto as auto_metrics
+from keras_attn.types import BOS, UNK, DecoderState, Memory
+
+save, load = keras.saving.serialize_keras_object, keras.saving.deserialize_keras_object
+
+
+def vocabulary_size(argument: str, vocabulary: Any) -> int:
+    """Return the number of ids of a tokeniser or of a size.
+
+    Raises:
+        TypeError: neither.
+        ValueError: less than the four special ids and one more.
+    """
+    if hasattr(vocabulary, "tokenize"):
+        return vocabulary.vocabulary_size
+    if isinstance(vocabulary, bool) or not isinstance(vocabulary, int):
+        raise TypeError(
+            f"{argument}: expected a tokeniser or a vocabulary size, got "
+            f"{type(vocabulary).__name__}."
+        )
+    if vocabulary < 5:
+        raise ValueError(
+            f"{argument}: expected a vocabulary size of 5 or more (ids 0 to 3 are special), got "
+            f"{vocabulary}."
+        )
+    return vocabulary
+
+
+def inside(ids, size: int):
+    """Map ids outside [0, size) to UNK."""
+    known = ops.logical_and(ops.greater_equal(ids, 0), ops.less(ids, size))
+    return ops.where(known, ids, ops.cast(UNK, ids.dtype))
+
+
+class Network(keras.Model):
+    """Source ids and target_in ids to logits; one set of layers for training and for decoding.
+
+    See `Seq2Seq`, which adds strings, search and export.
+    """
+
+    def __init__(
+        self,
+        encoder,
+        decoder,
+        source: Any = 8000,
+        target: Any = 8000,
+        embedding_size: int = 128,
+        dropout: float = 0.0,
+        share_embeddings: bool = False,
+        tie_readout: bool = False,
+        max_source: int = 64,
+        max_target: int = 64,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.encoder, self.decoder = encoder, decoder
+        self.source, self.target = source, target
+        self.source_size = vocabulary_size("source", source)
+        self.target_size = vocabulary_size("target", target)
+        self.embedding_size = positive("embedding_size", embedding_size)
+        self.dropout = fraction("dropout", dropout)
+        self.share_embeddings, self.tie_readout = bool(share_embeddings), bool(tie_readout)
+        self.max_source = positive("max_source", max_source)
+        self.max_target = positive("max_target", max_target)
+        self.scheduled_sampling: Any = 0.0
+        self._make_layers()
+        self.build()
+
+    def _make_layers(self):
+        options = {"dtype": self.dtype_policy}
+        size, feedback = self.embedding_size, self.decoder.feedback
+        if self.share_embeddings and self.source_size != self.target_size:
+            raise ValueError(
+                "share_embeddings: expected source and target vocabularies of one size, got "
+                f"{self.source_size} and {self.target_size}. Give both the same tokeniser."
+            )
+        if not feedback and (self.share_embeddings or self.tie_readout):
+            raise ValueError(
+                "share_embeddings and tie_readout need target embeddings, but with feedback=False "
+                "there are none."
+            )
+        self.source_embedding = keras.layers.Embedding(
+            self.source_size, size, name="source_embedding", **options
+        )
+        self.target_embedding = self.source_embedding
+        if feedback and not self.share_embeddings:
+            self.target_embedding = keras.layers.Embedding(
+                self.target_size, size, name="target_embedding", **options
+            )
+        self.drop = keras.layers.Dropout(self.dropout)
+        projection = TiedProjection if self.tie_readout else keras.layers.Dense
+        self.projection = projection(self.target_size, name="projection", **options)
+
+    def build(self, input_shape=None):
+        """Make all weights; the constructor calls it."""
+        if self.built:
+            return
+        for embedding in (self.source_embedding, self.target_embedding):
+            build_once(embedding)
+        build_once(self.encoder, (None, None, self.embedding_size))
+        fed_back = self.embedding_size if self.decoder.feedback else 0
+        self.decoder.build_for(self.encoder, fed_back)
+        features = self.decoder.features_depth
+        if self.tie_readout and features != self.embedding_size:
+            raise ValueError(
+                "tie_readout: the readout's features must be as wide as the embeddings, "
+                f"{self.embedding_size}, got {features}. Use readout='tanh' or 'maxout' with "
+                "that many units."
+            )
+        build_once(self.projection, (None, features))
+        self.built = True
+
+    def encode(self, source_ids, training: bool = False) -> tuple[Memory, DecoderState]:
+        """Encode sources.
+
+        Args:
+            source_ids: Int (B, S), rows that end with EOS, PAD behind it. Ids outside the vocabulary
+                are UNK.
+            training: Whether to drop out.
+
+        Returns:
+            What decoding reads of the sources, and the state that it starts from.
+        """
+        source_ids = ops.convert_to_tensor(source_ids)
+        mask = ops.not_equal(source_ids, 0)  # (B, S)
+        embedded = self.source_embedding(inside(source_ids, self.source_size))
+        embedded = self.drop(embedded, training=training)  # (B, S, E)
+        return self.decoder.prepare(self.encoder(embedded, mask, training=training))
+
+    def step(self, token_ids, state: DecoderState, memory: Memory, training: bool = False):
+        """Take one decoding step.
+
+        Args:
+            token_ids: Int (N,), the previous tokens; BOS at first.
+            state: From `encode`, or the last step's.
+            memory: From `encode`.
+            training: Whether to drop out.
+
+        Returns:
+            Logits, at least float32 (N, V), alignments (N, S), width 0 without attention, and the next
+            state.
+        """
+        token_ids = ops.convert_to_tensor(token_ids)
+        embedded = self._embed_target(token_ids, memory, training)
+        features, alignments, state = self.decoder.step(embedded, state, memory, training)
+        return self._logits(features), alignments, state
+
+    def call(self, inputs, training: bool = False):
+        """Predict every next token of given targets.
+
+        Args:
+            inputs: Dict of "source", int (B, S), and "target_in", int (B, T).
+            training: Whether to drop out.
+
+        Returns:
+            Logits, at least float32 (B, T, V).
+        """
+        source_ids, target_in = inputs["source"], inputs["target_in"]
+        memory, state = self.encode(source_ids, training=training)
+        if training and self._samples():
+            return self._logits_by_sampling(ops.convert_to_tensor(target_in), state, memory)
+        features, _ = self._unrolled(target_in, state, memory, training)
+        return self._logits(features)
+
+    def portable(self):
+        """Return a context in which graphs are traced for every device, not for this machine's GPU."""
+        return without_cudnn([*self.encoder.layers, *self.decoder.recurrence.layers])
+
+    def alignments(self, inputs):
+        """Return the alignments (B, T, S) of given targets; `inputs` as for `call`."""
+        memory, state = self.encode(inputs["source"])
+        return self._unrolled(inputs["target_in"], state, memory, training=False)[1]
+
+    def _unrolled(self, target_in, state, memory, training):
+        embedded = self._embed_target(ops.convert_to_tensor(target_in), memory, training)
+        return self.decoder(embedded, state, memory, training=training)
+
+    def _embed_target(self, ids, memory, training):
+        """Embed ids (N,) or (B, T) with a last axis E, which is 0 without feedback."""
+        if not self.decoder.feedback:
+            return ops.zeros((*ops.shape(ids), 0), dtype=self.compute_dtype)
+        embedded = self.target_embedding(inside(ids, self.target_size))
+        embedded = self.decoder.start.embed(embedded, ids, memory)
+        return self.drop(embedded, training=training)
+
+    def _logits(self, features):
+        if self.tie_readout:
+            return at_least_float32(self.projection(features, self.target_embedding.embeddings))
+        return at_least_float32(self.projection(features))
+
+    def _samples(self) -> bool:
+        return callable(self.scheduled_sampling) or self.scheduled_sampling > 0
+
+    def _logits_by_sampling(self, target_in, state, memory):
+        """Unroll, feeding the model's own best token back at the rate of scheduled sampling.
+
+        Source: Bengio et al. 2015, arXiv:1506.03099, sec. 2.4; the most probable token is fed back,
+        each with a chance of its own.
+        """
+        rate = self.scheduled_sampling
+        if callable(rate):
+            rate = rate(self.optimizer.iterations)
+        chance = keras.random.uniform(ops.shape(target_in), seed=self.sampling_seed)
+        own = ops.cast(ops.logical_and(chance < rate, target_in != BOS), "float32")
+        columns = ops.stack([ops.cast(target_in, "float32"), own], axis=-1)  # (B, T, 2)
+
+        def step(column, carried):
+            state, best = carried
+            given, replace = ops.cast(column[:, 0], "int32"), column[:, 1] > 0
+            token_ids = ops.where(replace, best, given)
+            logits, alignments, state = self.step(token_ids, state, memory, training=True)
+            best = ops.cast(ops.argmax(ops.stop_gradient(logits), axis=-1), "int32")
+            return logits, alignments, (state, best)
+
+        first = (state, ops.cast(target_in[:, 0], "int32"))
+        with self.decoder.recurrence.one_sequence(state.recurrent):
+            return unroll(step, columns, first)[0]
+
+    def compile(
+        self,
+        optimizer: Any = "adam",
+        loss: Any = "auto",
+        metrics: Any = "auto",
+        weighted_metrics: Any = None,
+        label_smoothing: float = 0.0,
+        scheduled_sampling: Any = 0.0,
+        **kwargs,
+    ):
+        """Configure training, as `keras.Model.compile` does.
+
+        Args:
+            optimizer: Any Keras optimizer, or its name.
+            loss: "auto" (cross-entropy, the mean over the real tokens of a batch), or any Keras loss of
+                (target_out, logits). A loss object's own reduction holds.
+            metrics: "auto" (token accuracy and perplexity), or any Keras metrics. All are weighted, so
+                that padding does not count.
+            weighted_metrics: More of them.
+            label_smoothing: Float in [0, 1), for "auto".
+            scheduled_sampling: Float in [0, 1], the chance that the model's own token is fed back in
+                training, or a Keras schedule of the optimizer's iterations.
+            **kwargs: `run_eagerly`, `steps_per_execution`, `jit_compile`, ... of Keras.
+
+        Raises:
+            ValueError: an unknown loss, or a fraction outside its range.
+        """
+        if isinstance(scheduled_sampling, dict):
+            scheduled_sampling = load(scheduled_sampling)
+        if not callable(scheduled_sampling) and not 0 <= scheduled_sampling <= 1:
+            raise ValueError(
+                "scheduled_sampling: expected a number in [0, 1] or a schedule, got "
+                f"{scheduled_sampling!r}."
+            )
+        given = auto_metrics() if isinstance(metrics, str) and metrics == "auto" else metrics or []
+        super().compile(
+            optimizer=optimizer,
+            loss=losses.by_name(loss, label_smoothing),
+            weighted_metrics=[*_as_list(given), *_as_list(weighted_metrics or [])],
+            **kwargs,
+        )
+        self.scheduled_sampling = scheduled_sampling
+        if self._samples() and not hasattr(self, "sampling_seed"):
+            self.sampling_seed = keras.random.SeedGenerator()
+
+    def get_compile_config(self):
+        """Return what `compile` was given, for saving."""
+        config = super().get_compile_config()
+        if config:
+            config["metrics"] = None
+            config["scheduled_sampling"] = save(self.scheduled_sampling)
+        return config
+
+    def compile_from_config(self, config):
+        """Compile as `get_compile_config` says."""
+        self.compile(**load(config))
+        if self.optimizer is not None:
+            self.optimizer.build(self.trainable_variables)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """Compute the loss, in which padding has weight 0."""
+        return super().compute_loss(x, y, y_pred, losses.token_weights(y, sample_weight), training)
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        """Compute the metrics, in which padding has weight 0."""
+        return super().compute_metrics(x, y, y_pred, losses.token_weights(y, sample_weight))
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "encoder": save(self.encoder),
+            "decoder": save(self.decoder),
+            "source": save(self.source),
+            "target": save(self.target),
+            "embedding_size": self.embedding_size,
+            "dropout": self.dropout,
+            "share_embeddings": self.share_embeddings,
+            "tie_readout": self.tie_readout,
+            "max_source": self.max_source,
+            "max_target": self.max_target,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """Return the model that `get_config` describes."""
+        parts = {key: load(config[key]) for key in ("encoder", "decoder", "source", "target")}
+        return cls(**{**config, **parts})
+
+
+class TiedProjection(keras.layers.Layer):
+    """Logits by the target embeddings themselves (Press & Wolf 2017, arXiv:1608.05859), and a bias.
+
+    Call arguments:
+        features: Float (..., E).
+        embeddings: Float (V, E).
+
+    Returns:
+        Logits (..., V).
+    """
+
+    def __init__(self, vocabulary_size: int, **kwargs):
+        super().__init__(**kwargs)
+        self.vocabulary_size = vocabulary_size
+
+    def build(self, features_shape, embeddings_shape=None):
+        """Make the bias."""
+        self.bias = self.add_weight(
+            shape=(self.vocabulary_size,), initializer="zeros", name="bias"
+        )
+        self.built = True
+
+    def call(self, features, embeddings):
+        """See the class."""
+        table = ops.cast(embeddings, features.dtype)
+        return ops.matmul(features, ops.transpose(table)) + self.bias
+
+
+def _as_list(given):
+    return list(given) if isinstance(given, list | tuple) else [given]

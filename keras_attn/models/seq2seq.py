@@ -1,0 +1,383 @@
+"""Seq2Seq: the model that users build, fit, ask and export."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_attn.layers.base import positive
+from keras_attn.layers.choices import serializable
+from keras_attn.models import fitting, inputs
+from keras_attn.models.network import Network
+from keras_attn.models.rows import chunks, padded, stacked
+from keras_attn.models.runner import Runner, search
+from keras_attn.plots import Alignments
+from keras_attn.serving.export import export_saved_model
+from keras_attn.text import pipeline
+from keras_attn.training.callbacks import StopOnNaN, edit_distances
+from keras_attn.types import EOS, PAD, UNK, SearchResult
+
+NO_LIMIT = 2**31 - 1
+
+
+@serializable
+class Seq2Seq(Network):
+    """A recurrent encoder-decoder, strings in and strings out.
+
+    `zoo.build` makes one by name. It is a `keras.Model`: compile, fit, callbacks, saving and
+    distribution are Keras' own.
+
+    Args:
+        encoder: An encoder layer.
+        decoder: A `Decoder`.
+        source: A tokeniser, or a vocabulary size for ids.
+        target: A tokeniser, or a vocabulary size.
+        embedding_size: Positive int E.
+        dropout: Fraction dropped of the embedded tokens.
+        share_embeddings: Whether source and target share one table.
+        tie_readout: Whether the vocabulary projection is the target's embedding table.
+        max_source: Positive int, tokens, EOS included; longer sources are cut.
+        max_target: Positive int, tokens, EOS included; longer targets are cut.
+
+    Raises:
+        ValueError: an argument outside its range, or parts that do not fit.
+    """
+
+    def __init__(self, encoder, decoder, source: Any = 8000, target: Any = 8000, **kwargs):
+        super().__init__(encoder, decoder, source, target, **kwargs)
+        self._runner = Runner(self)
+
+    # === Training ===
+
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: Any = "auto",
+        callbacks: Any = None,
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        shuffle: bool = True,
+        class_weight: Any = None,
+        sample_weight: Any = None,
+        *,
+        seed: int | None = None,
+        too_long: str = "cut",
+        **kwargs,
+    ):
+        """Train, on strings or on ids, as `keras.Model.fit` does.
+
+        Args:
+            x: n strings; or a `tf.data.Dataset` of (source, target[, sample_weight]) strings; or
+                {"source": ids (n, S), "target_in": ids (n, T)}.
+            y: n strings, or target_out ids (n, T), 0 where there is no token.
+            batch_size: Pairs of a batch; 64 by default for strings.
+            epochs: Epochs.
+            verbose: As in Keras.
+            callbacks: Keras callbacks.
+            validation_split: Fraction of the last pairs to validate on.
+            validation_data: (x, y) or (x, y, sample_weight), or a dataset of them.
+            shuffle: Whether every epoch has an order of its own.
+            class_weight: Refused: classes are tokens, and `sample_weight` says what a pair counts.
+            sample_weight: Float (n,).
+            seed: Int that, with the epoch's number, gives the order; None draws one.
+            too_long: "cut" or "drop" pairs beyond `max_source` or `max_target`; they are counted.
+            **kwargs: The rest of `keras.Model.fit`'s.
+
+        Returns:
+            Keras' `History`.
+
+        Raises:
+            TypeError: something that is neither strings nor ids.
+            ValueError: no pairs, unequal numbers, ids outside the vocabulary, or `class_weight`.
+            FloatingPointError: the loss became NaN; the model has its last good weights.
+        """
+        if class_weight is not None:
+            raise ValueError(
+                "class_weight: the classes of a target are its tokens, one a position, which Keras "
+                "cannot weigh; give sample_weight, one number a pair, instead."
+            )
+        callbacks = [*_callback_list(callbacks), StopOnNaN()]
+        prepare = {"batch_size": batch_size, "too_long": too_long}
+        if inputs.is_text(x):
+            if validation_split and validation_data is None:
+                (x, y, sample_weight), validation_data = fitting.split(
+                    x, y, sample_weight, validation_split
+                )
+            data = fitting.from_text(
+                self, x, y, sample_weight, shuffle=shuffle, seed=seed, **prepare
+            )
+            x, y, sample_weight, shuffle = data.dataset, None, None, False
+            callbacks, batch_size, validation_split = [*data.callbacks, *callbacks], None, 0.0
+        else:
+            self._check_ids(x, y)
+        if validation_data is not None:
+            validation_data = self._batches_of(validation_data, **prepare)
+        return super().fit(
+            x,
+            y,
+            batch_size=batch_size,
+            epochs=epochs,
+            verbose=verbose,
+            callbacks=callbacks,
+            validation_split=validation_split,
+            validation_data=validation_data,
+            shuffle=shuffle,
+            sample_weight=sample_weight,
+            **kwargs,
+        )
+
+    def evaluate(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        verbose: Any = "auto",
+        sample_weight: Any = None,
+        *,
+        too_long: str = "cut",
+        **kwargs,
+    ):
+        """Return loss and metrics, as `keras.Model.evaluate` does; takes what `fit` takes."""
+        if inputs.is_text(x):
+            data = fitting.from_text(
+                self, x, y, sample_weight, batch_size=batch_size, too_long=too_long
+            )
+            x, y, sample_weight, batch_size = data.dataset, None, None, None
+        elif x is not None:
+            self._check_ids(x, y)
+        return super().evaluate(
+            x, y, batch_size=batch_size, verbose=verbose, sample_weight=sample_weight, **kwargs
+        )
+
+    def _batches_of(self, data, **prepare):
+        """Turn validation data into what Keras validates on."""
+        x, y, sample_weight = (*data, None, None)[:3] if isinstance(data, tuple) else (data, None, None)
+        if inputs.is_text(x):
+            return fitting.from_text(self, x, y, sample_weight, **prepare).dataset
+        self._check_ids(x, y)
+        return data
+
+    def _check_ids(self, x, y):
+        """Look at ids in memory; datasets and generators are checked in the graph alone."""
+        if isinstance(x, dict):
+            missing = {"source", "target_in"} - set(x)
+            if missing:
+                raise ValueError(
+                    "x: expected strings, or a dict of ids 'source' and 'target_in'; got one without "
+                    f"{sorted(missing)}."
+                )
+            source = inputs.id_array("x['source']", x["source"], self.source_size)
+            target_in = inputs.id_array("x['target_in']", x["target_in"], self.target_size)
+            inputs.same_number(source, target_in, ("x['source']", "x['target_in']"))
+            if y is not None:
+                target_out = inputs.id_array("y", y, self.target_size)
+                inputs.same_number(source, target_out, ("x", "y"))
+        elif x is None or isinstance(x, list | tuple | np.ndarray):
+            got = "nothing" if x is None or len(x) == 0 else f"{type(x).__name__}"
+            raise (ValueError if got == "nothing" or len(x) == 0 else TypeError)(
+                "x: expected at least one string, a dataset of pairs of strings, or a dict of ids "
+                f"'source' and 'target_in'; got {got}."
+            )
+
+    # === Asking ===
+
+    def predict(self, x: Any, **kwargs):
+        """Generate for strings or source ids; return logits for a dict with "target_in"."""
+        if isinstance(x, dict) or inputs.is_dataset(x):
+            return super().predict(x, **kwargs)
+        for option in ("verbose", "steps", "callbacks"):
+            kwargs.pop(option, None)
+        return self.generate(x, **kwargs)
+
+    def generate(self, source: Any, *, max_length: int | None = None, batch_size: int = 128):
+        """Return the best target of each source.
+
+        Args:
+            source: A string, n strings, or ids (n, S).
+            max_length: Most tokens of a target, EOS included; `max_target` by default.
+            batch_size: Sources decoded at a time.
+
+        Returns:
+            A str for a string, a list of str for strings, an int array (n, T) for ids.
+
+        Raises:
+            TypeError: something that is neither, or ids for a model with tokenisers.
+            ValueError: ids outside the vocabulary, or a length outside 1 to `max_target`.
+        """
+        found = self.search(source, max_length=max_length, batch_size=batch_size)
+        token_ids = found.token_ids[:, 0]
+        if isinstance(self.target, int):
+            return token_ids
+        texts = [text.decode("utf-8", "replace") for text in self._detokenized(token_ids)]
+        return texts[0] if isinstance(source, str | bytes) else texts
+
+    def _detokenized(self, token_ids) -> list[bytes]:
+        return self.target.detokenize(token_ids).numpy().tolist() if len(token_ids) else []
+
+    def search(
+        self, source: Any, *, max_length: int | None = None, batch_size: int = 128
+    ) -> SearchResult:
+        """Return the best target of each source with its scores and alignments, as NumPy arrays.
+
+        Arguments and errors are those of `generate`. The arrays are as wide as the longest target
+        (T) and the longest source (S) need.
+        """
+        limit = self._max_length(max_length)
+        rows = self._source_rows(source)
+        parts = []
+        for chosen, source_ids in chunks(rows, positive("batch_size", batch_size)):
+            found = self._runner.search(source_ids, np.full(len(chosen), limit, np.int32), limit)
+            parts.append((chosen, SearchResult(*(x.numpy() for x in found))))
+        return stacked(parts, len(rows.lengths))
+
+    def _max_length(self, max_length):
+        if max_length is None:
+            return self.max_target
+        if positive("max_length", max_length) > self.max_target:
+            raise ValueError(
+                f"max_length: expected at most max_target={self.max_target} tokens, got {max_length}."
+            )
+        return max_length
+
+    def _source_rows(self, source):
+        rows = inputs.source_rows("source", source, self.source, self.max_source)
+        if rows.cut.any():
+            warnings.warn(
+                f"{int(rows.cut.sum())} of {len(rows.cut)} sources were longer than "
+                f"max_source={self.max_source} tokens (EOS counts) and were cut.",
+                stacklevel=4,
+            )
+        return rows
+
+    def score(self, source: Any, target: Any, *, batch_size: int = 128) -> np.ndarray:
+        """Return log p(target | source) in nats, float32 (n,).
+
+        EOS is part of a target that is not cut at `max_target`; ids are scored as they stand.
+
+        Args:
+            source: A string, n strings, or ids (n, S).
+            target: As many targets.
+            batch_size: Pairs scored at a time.
+
+        Raises:
+            TypeError: something that is neither strings nor ids.
+            ValueError: unequal numbers, or ids outside the vocabulary.
+        """
+        sources = self._source_rows(source)
+        targets = self._target_rows(target)
+        inputs.same_number(sources.lengths, targets.lengths, ("source", "target"))
+        scores = np.zeros(len(sources.lengths), np.float32)
+        longest = np.maximum(sources.lengths, targets.lengths)
+        for chosen, source_ids in chunks(sources, positive("batch_size", batch_size), longest):
+            target_out = padded(pipeline.selected(targets, chosen))
+            target_in = pipeline.shifted(target_out)
+            scores[chosen] = self._runner.score(source_ids, target_in, target_out).numpy()
+        return scores
+
+    def _target_rows(self, target):
+        return inputs.target_rows("target", target, self.target, self.max_target)
+
+    def attend(self, source: Any, *, max_length: int | None = None):
+        """Generate, and return which source token each target token looked at.
+
+        Args:
+            source: A string, or n strings, or ids (n, S).
+            max_length: Most tokens of a target, EOS included.
+
+        Returns:
+            `Alignments` for a string, a list of them otherwise. EOS is shown as `</s>`.
+
+        Raises:
+            ValueError: the model has no attention.
+        """
+        if not self.decoder.attends:
+            raise ValueError(
+                "attend: this model has no attention, so there are no alignments; zoo.names('attention*') "
+                "lists those that have."
+            )
+        rows = self._source_rows(source)
+        found = self.search(source, max_length=max_length)
+        shown = []
+        for i, (first, last) in enumerate(zip(rows.starts[:-1], rows.starts[1:], strict=True)):
+            ids, length = found.token_ids[i, 0], int(found.lengths[i, 0])
+            source_tokens = _tokens(self.source, rows.values[first:last])
+            matrix = found.alignments[i, 0, :length, : last - first]
+            shown.append(Alignments(source_tokens, _tokens(self.target, ids[:length]), matrix))
+        return shown[0] if isinstance(source, str | bytes) else shown
+
+    def generation_metrics(self, source: Any, target: Any, *, batch_size: int = 128) -> dict:
+        """Generate, and return how good the whole sequences are.
+
+        Args:
+            source: n strings, or ids (n, S).
+            target: The reference of each.
+            batch_size: Sources decoded at a time.
+
+        Returns:
+            "exact_match", the fraction without any error, and "edit_distance_rate", edits over the
+            tokens of the references. A token unknown to the target vocabulary matches nothing.
+
+        Raises:
+            ValueError: unequal numbers.
+        """
+        references = inputs.target_rows("target", target, self.target, NO_LIMIT)
+        found = self.search(source, batch_size=batch_size).token_ids[:, 0]
+        inputs.same_number(found, references.lengths, ("source", "target"))
+        expected = padded(references)
+        edits = edit_distances(found, np.where(expected == UNK, -1, expected))
+        tokens = np.isin(expected, (PAD, EOS), invert=True).sum()
+        return {
+            "exact_match": float((edits == 0).mean()),
+            "edit_distance_rate": float(edits.sum() / max(tokens, 1)),
+        }
+
+    # === Export ===
+
+    def export(
+        self,
+        filepath: Any,
+        format: str = "tf_saved_model",
+        *,
+        overwrite: bool = False,
+        verbose: Any = None,
+    ) -> str:
+        """Write a SavedModel that TF Serving loads as it is, strings in and strings out.
+
+        Args:
+            filepath: The version's folder, for example "saved_models/attention.dates/1". It appears
+                all at once, when it is complete.
+            format: "tf_saved_model".
+            overwrite: Whether an existing folder is replaced.
+            verbose: Whether to print where it went; as in Keras, None prints.
+
+        Returns:
+            The path.
+
+        Raises:
+            ValueError: another format.
+            TypeError: a model without tokenisers.
+            FileExistsError: the folder exists, and `overwrite` is False.
+            OSError: the folder cannot be written.
+        """
+        if format != "tf_saved_model":
+            raise ValueError(f"format: expected 'tf_saved_model', got {format!r}.")
+        return export_saved_model(self, search, filepath, overwrite=overwrite, verbose=verbose)
+
+
+def _callback_list(callbacks) -> list:
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        return list(callbacks.callbacks)
+    return callbacks if isinstance(callbacks, list) else [callbacks] if callbacks else []
+
+
+def _tokens(vocabulary, ids) -> list[str]:
+    """Return the text of each id, or the id itself where there is no tokeniser."""
+    if isinstance(vocabulary, int):
+        return [str(i) for i in ids]
+    return [token.decode("utf-8", "replace") for token in vocabulary.tokens(ids).numpy()]

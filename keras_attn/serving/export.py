@@ -1,0 +1,188 @@
+"""Export: a SavedModel with one copy of the weights and no Keras object, for TF Serving.
+
+Keras' own export, and `tf.saved_model.save` of a module that holds a Keras model, write a model that
+the C++ loader refuses or store the weights twice. The root saved here holds the raw `tf.Variable`s and
+the lookup tables alone; the traced functions are all the rest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+
+from keras_attn.text.pipeline import source_ids
+from keras_attn.types import PAD
+
+SOURCE = tf.TensorSpec([None], tf.string, name="source")
+
+
+def export_saved_model(
+    model: Any,
+    search: Callable,
+    filepath: Any,
+    *,
+    overwrite: bool = False,
+    verbose: Any = None,
+) -> str:
+    """Write `model` to the folder `filepath`, all at once.
+
+    Args:
+        model: A `Seq2Seq` with tokenisers.
+        search: Function of (model, source_ids, max_length, steps) that returns a `SearchResult`.
+        filepath: The folder to make.
+        overwrite: Whether an existing folder is replaced.
+        verbose: False prints nothing.
+
+    Returns:
+        The path.
+
+    Raises:
+        TypeError: the model has no tokenisers.
+        FileExistsError: the folder exists, and `overwrite` is False.
+        OSError: the folder cannot be written.
+    """
+    if isinstance(model.source, int) or isinstance(model.target, int):
+        raise TypeError(
+            "export: strings in and strings out need tokenisers, but this model was built with "
+            "vocabulary sizes; build it with zoo.build(name, source=tokeniser, target=tokeniser)."
+        )
+    path = Path(filepath)
+    with published(path, overwrite) as aside, model.portable():
+        save_slim(
+            str(aside),
+            signatures(model, search),
+            variables=[weight.value for weight in model.weights],
+            tables=[*model.source.resources(), *model.target.resources()],
+        )
+    if verbose or verbose is None:
+        print(f"Saved model at {str(path)!r}.")
+    return str(path)
+
+
+def signatures(model, search) -> dict[str, Any]:
+    """Return the model's signatures: `serving_default` and, with attention, `attend`."""
+
+    def found(source):
+        source = tf.ensure_shape(source, [None])
+        ids = source_ids(model.source.tokenize(source), model.max_source).to_tensor(PAD)
+        ids = tf.pad(ids, [[0, 0], [0, tf.cast(tf.shape(ids)[1] == 0, tf.int32)]])
+        limits = tf.fill([tf.shape(ids)[0]], model.max_target)
+        return ids, search(model, ids, limits, model.max_target)
+
+    def answer(result):
+        target = model.target.detokenize(result.token_ids[:, 0])
+        return {"target": target, "score": tf.cast(result.scores[:, 0], tf.float32)}
+
+    def serving_default(source):
+        return answer(found(source)[1])
+
+    def attend(source):
+        ids, result = found(source)
+        missing = model.max_source - tf.shape(ids)[1]
+        ids = tf.pad(ids, [[0, 0], [0, missing]])
+        alignments = tf.pad(result.alignments[:, 0], [[0, 0], [0, 0], [0, missing]])
+        return {
+            **answer(result),
+            "source_tokens": model.source.tokens(ids),
+            "target_tokens": model.target.tokens(result.token_ids[:, 0]),
+            "alignments": tf.cast(alignments, tf.float32),
+            "target_lengths": tf.cast(result.lengths[:, 0], tf.int32),
+        }
+
+    functions = [serving_default, attend] if model.decoder.attends else [serving_default]
+    return {
+        f.__name__: tf.function(f, input_signature=[SOURCE], autograph=False) for f in functions
+    }
+
+
+def save_slim(path: str, functions: dict[str, Any], variables: list, tables: list) -> None:
+    """Save functions with the variables and tables that they read, and nothing else.
+
+    Args:
+        path: The folder.
+        functions: Name to `tf.function` with an input signature.
+        variables: Raw `tf.Variable`s.
+        tables: Lookup tables.
+    """
+    root = tf.Module()
+    root.weights, root.tables = variables, tables
+    tf.saved_model.save(root, path, signatures=functions)
+    strip_devices(path)
+
+
+def strip_devices(path: str) -> None:
+    """Clear the device of every node, so that the server places them.
+
+    The traced restore function pins the variables to the device of the machine that exports.
+    """
+    file = Path(path) / "saved_model.pb"
+    saved = saved_model_pb2.SavedModel.FromString(file.read_bytes())
+    for graph in (meta_graph.graph_def for meta_graph in saved.meta_graphs):
+        for node in (*graph.node, *(n for f in graph.library.function for n in f.node_def)):
+            node.device = ""
+    file.write_bytes(saved.SerializeToString(deterministic=True))
+
+
+@contextlib.contextmanager
+def published(path: Path, overwrite: bool) -> Iterator[Path]:
+    """Give a folder beside `path` to write to, and rename it into place when all went well.
+
+    Raises:
+        FileExistsError: `path` exists, and `overwrite` is False.
+        OSError: its parent cannot be written.
+    """
+    if path.exists() and not overwrite:
+        raise FileExistsError(
+            f"filepath: {str(path)!r} exists; export to the next version, or give overwrite=True."
+        )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = _folder_beside(path)
+    except OSError as error:
+        raise type(error)(
+            error.errno, f"filepath: cannot write beside {str(path)!r}: {error.strerror}"
+        ) from error
+    try:
+        yield aside
+        _rename(aside, path, overwrite)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _folder_beside(path: Path) -> Path:
+    """Make an empty folder that no server takes for a version: its name starts with a dot."""
+    folder = path.parent / f".{path.name}.{uuid.uuid4().hex}"
+    folder.mkdir()
+    return folder
+
+
+def _rename(aside: Path, path: Path, overwrite: bool) -> None:
+    if not path.exists():
+        os.rename(aside, path)
+        return
+    if not overwrite:
+        raise FileExistsError(f"filepath: {str(path)!r} was made meanwhile; nothing was written.")
+    old = _folder_beside(path)
+    os.rename(path, old / path.name)
+    try:
+        os.rename(aside, path)
+    except OSError:
+        os.rename(old / path.name, path)
+        raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def next_version(folder: Any) -> Path:
+    """Return the next numbered folder in `folder`: 1, or one more than the largest there."""
+    folder = Path(folder)
+    versions = [int(entry.name) for entry in folder.glob("*") if entry.name.isdigit()]
+    return folder / str(max(versions, default=0) + 1)

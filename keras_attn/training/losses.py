@@ -1,0 +1,141 @@
+"""Losses: means over the real tokens of a whole batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from keras_attn.types import PAD
+
+serializable = keras.saving.register_keras_serializable(package="keras_attn")
+
+
+def real_tokens(target_out, dtype="float32"):
+    """Return 1 at real tokens of target_out (B, T), 0 at padding."""
+    return ops.cast(ops.not_equal(target_out, PAD), dtype)
+
+
+def token_weights(target_out, sample_weight=None):
+    """Return the weights (B, T) of target_out: 0 at padding, else `sample_weight`.
+
+    Args:
+        target_out: Int (B, T).
+        sample_weight: Float (B,), (B, 1) or (B, T), or None for 1.
+    """
+    weights = real_tokens(target_out)
+    if sample_weight is None:
+        return weights
+    sample_weight = ops.cast(sample_weight, weights.dtype)
+    if len(sample_weight.shape) == 1:
+        sample_weight = sample_weight[:, None]
+    return weights * sample_weight
+
+
+def negative_log_likelihood(target_out, logits, label_smoothing=0.0):
+    r"""Return the cross-entropy of each token, in nats.
+
+    With smoothing e the target distribution is (1 - e) one_hot + e / V (Szegedy et al. 2016,
+    arXiv:1512.00567, sec. 7).
+
+    Args:
+        target_out: Int (B, T).
+        logits: Float (B, T, V).
+        label_smoothing: Float e in [0, 1).
+
+    Returns:
+        Float (B, T).
+    """
+    partition = ops.logsumexp(logits, axis=-1)
+    ids = ops.cast(target_out, "int32")[..., None]
+    expected = ops.squeeze(ops.take_along_axis(logits, ids, axis=-1), -1)
+    if label_smoothing:
+        mean = ops.mean(logits, axis=-1)
+        expected = (1 - label_smoothing) * expected + label_smoothing * mean
+    return partition - expected
+
+
+def over_replicas(count):
+    """Return the sum of `count` over the replicas of a distribution strategy."""
+    strategy = tf.distribute.get_strategy()
+    if strategy.num_replicas_in_sync == 1 or tf.distribute.in_cross_replica_context():
+        return count
+    context = tf.distribute.get_replica_context()
+    return context.all_reduce(tf.distribute.ReduceOp.SUM, count)
+
+
+@serializable
+class TokenMean(keras.losses.Loss):
+    """The mean of a loss over the real tokens of the whole batch, whatever the padding.
+
+    Under a distribution strategy it is the sum over a replica's tokens divided by the number of real
+    tokens of all replicas; a replica without any contributes 0.
+
+    Args:
+        loss: A Keras loss object of one value a token, or None for cross-entropy from logits.
+        label_smoothing: Float in [0, 1), for cross-entropy.
+
+    Call arguments:
+        y_true: Int (B, T), PAD where there is no token.
+        y_pred: Logits, float (B, T, V).
+        sample_weight: Float (B,), (B, 1) or (B, T), or None; tokens count for the divisor whatever
+            their weight.
+
+    Returns:
+        Float scalar, nats a token.
+    """
+
+    def __init__(self, loss: Any = None, label_smoothing: float = 0.0, name="token_mean", **kwargs):
+        super().__init__(name=name, reduction="sum")
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(
+                f"label_smoothing: expected a number in [0, 1), got {label_smoothing!r}."
+            )
+        self.loss = keras.saving.deserialize_keras_object(loss) if isinstance(loss, dict) else loss
+        self.label_smoothing = float(label_smoothing)
+
+    def call(self, y_true, y_pred):
+        """Return the loss of each token, (B, T)."""
+        if self.loss is None:
+            return negative_log_likelihood(y_true, y_pred, self.label_smoothing)
+        return self.loss.call(y_true, y_pred)
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        """Return the mean; see the class."""
+        losses = self.call(y_true, y_pred)
+        weights = ops.cast(token_weights(y_true, sample_weight), losses.dtype)
+        # `where`, not a product: what padding yields may be anything.
+        total = ops.sum(ops.where(ops.equal(y_true, PAD), ops.zeros_like(losses), losses * weights))
+        count = over_replicas(ops.sum(real_tokens(y_true, losses.dtype)))
+        return ops.divide_no_nan(total, count)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        loss = None if self.loss is None else keras.saving.serialize_keras_object(self.loss)
+        return {"name": self.name, "loss": loss, "label_smoothing": self.label_smoothing}
+
+
+def by_name(loss: Any, label_smoothing: float = 0.0) -> Any:
+    """Return the loss that `compile` means: "auto" and names average over tokens, objects stay.
+
+    Raises:
+        ValueError: an unknown name, or label smoothing beside a loss that is not "auto".
+    """
+    if loss == "auto":
+        return TokenMean(label_smoothing=label_smoothing)
+    if label_smoothing:
+        raise ValueError(
+            f"label_smoothing: goes with loss='auto' alone, got loss={loss!r}; "
+            "give it to the loss itself."
+        )
+    if not isinstance(loss, str):
+        return loss
+    if loss == "sparse_categorical_crossentropy":
+        return TokenMean()
+    found = keras.losses.get(loss)
+    raise ValueError(
+        f"loss: {loss!r} is known to Keras as {found!r}, but targets here are ids (B, T) and outputs "
+        "logits (B, T, V); use 'auto', or give a loss object or function."
+    )

@@ -1,0 +1,118 @@
+"""From options to a model: the one place where the parts of every architecture are put together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras_attn.layers.attention import Attention
+from keras_attn.layers.base import positive
+from keras_attn.layers.bridges import bridges
+from keras_attn.layers.contexts import AttentionContext, contexts
+from keras_attn.layers.decoder import Decoder
+from keras_attn.layers.encoders import encoders
+from keras_attn.layers.recurrence import Recurrence
+from keras_attn.layers.summaries import summaries
+from keras_attn.layers.readouts import readouts
+from keras_attn.models import Seq2Seq
+
+EQUAL_DEPTHS = ("dot", "scaled_dot")
+
+
+def compose(options: dict[str, Any], source: Any, target: Any, name: str) -> Seq2Seq:
+    """Build the model that `options` describe.
+
+    Args:
+        options: Every option of the table.
+        source: A tokeniser or a vocabulary size.
+        target: A tokeniser or a vocabulary size.
+        name: The model's name.
+
+    Raises:
+        ValueError: options outside their range, that do not fit, or of which one would have no effect.
+    """
+    encoder, decoder = _encoder(options), _decoder(options)
+    if options["summary"] != "last" and not decoder.reads_summary:
+        raise ValueError(
+            f"summary={options['summary']!r} has no effect here: nothing reads the summary. Use it "
+            "with context='fixed', bridge='summary' or start='summary'."
+        )
+    return Seq2Seq(
+        encoder,
+        decoder,
+        source,
+        target,
+        **_taken(
+            options,
+            "embedding_size dropout share_embeddings tie_readout max_source max_target dtype",
+        ),
+        name=name,
+    )
+
+
+def _taken(options, names: str) -> dict[str, Any]:
+    return {name: options[name] for name in names.split()}
+
+
+def _by_name(choices, identifier, **options):
+    """Return the choice, with options where it is given by name."""
+    return choices.get(identifier, **(options if isinstance(identifier, str) else {}))
+
+
+def _encoder(options):
+    units = positive("units", options["units"])
+    if _dots(options) and options["bidirectional"]:
+        if units % 2:
+            raise ValueError(
+                f"units: scorer={options['scorer']!r} with a bidirectional encoder needs an even "
+                f"number, got {units}."
+            )
+        units //= 2
+    summary, length = options["summary"], {}
+    if summary == "concat":
+        length = {"length": options["max_source"]}
+    return _by_name(
+        encoders,
+        options["encoder"],
+        units=units,
+        summary=_by_name(summaries, summary, dtype=options["dtype"], **length),
+        **_taken(
+            options, "cell num_layers bidirectional residual dropout recurrent_dropout dtype"
+        ),
+    )
+
+
+def _dots(options) -> bool:
+    return options["context"] == "attention" and options["scorer"] in EQUAL_DEPTHS
+
+
+def _decoder(options):
+    dtype = options["dtype"]
+    recurrence = Recurrence(
+        **_taken(options, "cell units num_layers residual dropout recurrent_dropout dtype")
+    )
+    return Decoder(
+        recurrence,
+        context=_context(options),
+        bridge=_by_name(bridges, options["bridge"], dtype=dtype),
+        readout=_readout(options),
+        **_taken(
+            options, "order start feedback input_feeding readout_state dropout dtype"
+        ),
+    )
+
+
+def _context(options):
+    if options["window"] != "global":
+        raise ValueError(f"window: expected 'global', got {options['window']!r}.")
+    if options["context"] != "attention":
+        return _by_name(contexts, options["context"], dtype=options["dtype"])
+    attention = Attention(options["scorer"], options["normaliser"], dtype=options["dtype"])
+    return AttentionContext(attention, dtype=options["dtype"])
+
+
+def _readout(options):
+    """Return the readout; one that is tied to the embeddings is as wide as they are."""
+    width = {"units": options["embedding_size"]} if options["tie_readout"] else {}
+    if options["readout"] == "linear":
+        width = {}
+    return _by_name(readouts, options["readout"], dtype=options["dtype"], **width)

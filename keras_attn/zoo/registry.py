@@ -1,0 +1,189 @@
+"""The registry: names of architectures, their cards, and how to build them."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_attn.models import Seq2Seq
+from keras_attn.zoo.compose import compose
+from keras_attn.zoo.options import OPTIONS, resolve
+
+IDS = 8000  # vocabulary of a model that is built with neither tokenisers nor sizes
+
+
+@dataclass(frozen=True)
+class Card:
+    """What an architecture is.
+
+    Attributes:
+        title: One line.
+        equations: Its equations, one a line, in the letters of the paper.
+        paper: Where they come from.
+        deviations: What is done otherwise than there, and why.
+        recipe: Training that is a good start.
+        name: The name in the registry, filled in there.
+        changes: What it changes in the table of options, filled in there.
+    """
+
+    title: str
+    equations: tuple[str, ...]
+    paper: str
+    deviations: tuple[str, ...] = ()
+    recipe: str = "Adam, learning rate 2e-3 decaying to 0, batches of 64, 10 to 20 epochs."
+    name: str = ""
+    changes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """All options and their values."""
+        return resolve(self.changes, {})
+
+    @property
+    def num_parameters(self) -> int:
+        """Weights of `zoo.build(name)`, with 8000 source and 8000 target ids."""
+        return build(self.name).count_params()
+
+    def __str__(self) -> str:
+        """Return the card as text."""
+        changes = [f"{key}={value!r}" for key, value in self.changes.items()]
+        lines = [
+            f"{self.name}: {self.title}",
+            "",
+            *(f"    {line}" for line in self.equations),
+            "",
+            f"Paper:      {self.paper}",
+            f"Deviations: {' '.join(self.deviations) or 'none'}",
+            f"Options:    {', '.join(changes) or 'the defaults'}; any of {', '.join(OPTIONS)}",
+            f"Parameters: {self.num_parameters:,} with {IDS} source and {IDS} target ids",
+            f"Recipe:     {self.recipe}",
+        ]
+        return "\n".join(lines)
+
+
+_cards: dict[str, Card] = {}
+
+
+def _canonical(name: Any) -> str:
+    if not isinstance(name, str):
+        raise TypeError(f"name: expected a str, got {type(name).__name__}.")
+    return name.replace("-", "_")
+
+
+def register(name: str, card: Card) -> Callable:
+    """Register an architecture of your own.
+
+    Decorates a function without arguments that returns the options it changes, as a dict; a value may
+    be a name or an object, such as a scorer of yours.
+
+    Args:
+        name: A name that is not taken.
+        card: What it is.
+
+    Raises:
+        ValueError: the name is taken, or has a dot.
+        TypeError: an option that does not exist.
+    """
+    key = _canonical(name)
+    if "." in key:
+        raise ValueError(f"name: a dot separates weights from an architecture, got {name!r}.")
+    if key in _cards:
+        raise ValueError(f"name: {name!r} is registered already.")
+
+    def decorate(changes: Callable[[], dict[str, Any]]):
+        changed = changes()
+        resolve(changed, {key: None for key in changed if key not in OPTIONS})
+        _cards[key] = Card(**{**card.__dict__, "name": key, "changes": changed})
+        return changes
+
+    return decorate
+
+
+def names(pattern: str = "*", weights: bool = False) -> list[str]:
+    """Return the names that match a shell pattern, sorted.
+
+    Args:
+        pattern: Such as "attention*".
+        weights: Whether to list trained weights, "architecture.tag", in place of architectures. None
+            are shipped yet.
+    """
+    return [] if weights else sorted(fnmatch.filter(_cards, _canonical(pattern)))
+
+
+def card(name: str) -> Card:
+    """Return the card of an architecture.
+
+    Raises:
+        ValueError: no architecture has this name; the message gives close ones.
+    """
+    key = _canonical(name)
+    if key not in _cards:
+        close = difflib.get_close_matches(key, _cards, n=3)
+        hint = f"Did you mean {' or '.join(map(repr, close))}?" if close else f"Names: {names()}."
+        raise ValueError(f"name: no architecture is called {name!r}. {hint}")
+    return _cards[key]
+
+
+def config(name: str, **overrides) -> dict[str, Any]:
+    """Return all options of an architecture and their values.
+
+    Raises:
+        ValueError: no architecture has this name.
+        TypeError: an option that does not exist.
+    """
+    return resolve(card(name).changes, overrides)
+
+
+def build(
+    name: str, *, source: Any = None, target: Any = None, weights: Any = None, **overrides
+) -> Seq2Seq:
+    """Build a model.
+
+    Args:
+        name: An architecture, or "architecture.weights".
+        source: A tokeniser, or a vocabulary size for those who bring ids; 8000 by default.
+        target: A tokeniser, or a vocabulary size; 8000 by default.
+        weights: The path of a `.keras` file, which brings its tokenisers and options.
+        **overrides: Options, see `zoo.config`.
+
+    Returns:
+        A built `Seq2Seq`.
+
+    Raises:
+        ValueError: an unknown name, weights that are not there, or options that do not fit.
+        TypeError: an unknown option, or tokenisers or options beside weights.
+    """
+    base, _, tag = name.partition(".") if isinstance(name, str) else (name, "", "")
+    found = card(base)
+    if tag and weights is not None:
+        raise TypeError(f"weights: {name!r} names weights already, got weights={weights!r} too.")
+    if tag or weights is not None:
+        if source is not None or target is not None or overrides:
+            raise TypeError(
+                "source, target and options go without weights: trained weights bring their own "
+                f"tokenisers and options, got {sorted(overrides) or 'tokenisers'}."
+            )
+        return _load(found.name, tag or weights)
+    options = resolve(found.changes, overrides)
+    return compose(options, *(IDS if v is None else v for v in (source, target)), found.name)
+
+
+def _load(name: str, weights: Any) -> Seq2Seq:
+    path = Path(weights)
+    if not path.is_file():
+        raise ValueError(
+            f"weights: expected the path of a .keras file, got {str(weights)!r}, which is no file. "
+            f"No weights are shipped for {name!r} yet."
+        )
+    model = keras.saving.load_model(path)
+    if not isinstance(model, Seq2Seq) or model.name != name:
+        raise ValueError(
+            f"weights: {str(path)!r} holds {model.name!r} ({type(model).__name__}), not {name!r}."
+        )
+    return model

@@ -1,0 +1,956 @@
+r"""What the papers say, as plain NumPy loops: the oracle that the library is tested against.
+
+Written from the papers and from nothing else: only numpy and the standard library are imported, no
+code is shared with `keras_attn`, everything is float64, and a loop is preferred to a clever array
+expression.
+
+Conventions
+    Letters are those of `keras_attn/types.py`: B batch, S source, T target, Q queries, E embedding,
+    U units, C key depth, A attention units, D value depth, F features, V vocabulary.
+    Every kernel is (inputs, outputs), as in Keras, and stands to the right of a row vector:
+    `x @ kernel` is the papers' W x with W = kernel^T.
+    A mask is bool (B, S), True at tokens (EOS included); None means that all are tokens.
+    Recurrent weights are the triple (kernel, recurrent_kernel, bias), in the order of
+    `get_weights()`. States of one layer are a tuple of (B, U): (h, c) for an LSTM, (h,) for the
+    others. States of a stack are a tuple over layers of those.
+
+Papers
+    Elman 1990, "Finding structure in time".
+    Schuster & Paliwal 1997, "Bidirectional recurrent neural networks".
+    Graves 2013, arXiv:1308.0850.               Goodfellow et al. 2013 (maxout), arXiv:1302.4389.
+    Cho et al. 2014, arXiv:1406.1078.           Sutskever, Vinyals & Le 2014, arXiv:1409.3215.
+    Bahdanau, Cho & Bengio 2015, arXiv:1409.0473.
+    Luong, Pham & Manning 2015, arXiv:1508.04025.
+    Wu et al. 2016, arXiv:1609.08144.           Vaswani et al. 2017, arXiv:1706.03762.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+PAD, BOS, EOS = 0, 1, 2
+
+NUM_STATES = {"lstm": 2, "gru": 1, "simple_rnn": 1}
+
+
+class Encoded(NamedTuple):
+    """What an encoder makes of a batch of sources.
+
+    Attributes:
+        values: (B, S, D), one vector a source token.
+        mask: Bool (B, S), True at tokens.
+        summary: (B, D'), one vector a source: the fixed context.
+        states: Tuple over layers of tuples of (B, D''), directions concatenated.
+    """
+
+    values: Any
+    mask: Any
+    summary: Any
+    states: Any
+
+
+class Variant(NamedTuple):
+    """A decoder as a point on the axes of the design.
+
+    Attributes:
+        cell: "lstm", "gru" or "simple_rnn".
+        context: "none" (width 0), "fixed" (the summary at every step) or "attention".
+        order: "update_attend" (Luong) or "attend_update" (Bahdanau).
+        feedback: Whether the previous token's embedding is fed; without it, that has width 0.
+        input_feeding: Whether the last features are fed to the recurrence.
+        readout: "linear", "tanh" or "maxout".
+        readout_state: "current" or, with "attend_update" only, "previous".
+    """
+
+    cell: str = "lstm"
+    context: str = "attention"
+    order: str = "update_attend"
+    feedback: bool = True
+    input_feeding: bool = False
+    readout: str = "tanh"
+    readout_state: str = "current"
+
+
+class DecoderWeights(NamedTuple):
+    """The weights of a decoder.
+
+    Attributes:
+        cells: Tuple over layers of recurrent triples.
+        output_kernel: (F, V).
+        output_bias: (V,).
+        readout_kernel: Of the tanh readout (D + U, F), of maxout (U + E + D, 2F); None for linear.
+        score: A function (query (U,), key (C,)) -> float; None without attention.
+    """
+
+    cells: Any
+    output_kernel: Any
+    output_bias: Any
+    readout_kernel: Any = None
+    score: Callable[[np.ndarray, np.ndarray], float] | None = None
+
+
+class Hypothesis(NamedTuple):
+    """One target sequence that a search has made.
+
+    Attributes:
+        token_ids: Tuple of ids, without BOS, with EOS where `finished`.
+        score: log p of the sequence, in nats: the sum of `token_scores`.
+        penalised_score: `score` over Wu's length penalty.
+        token_scores: Tuple of log p, one a token.
+        finished: False where the sequence was cut at the maximum length.
+    """
+
+    token_ids: tuple[int, ...]
+    score: float
+    penalised_score: float
+    token_scores: tuple[float, ...]
+    finished: bool
+
+
+def _real(array):
+    """Returns `array` as float64."""
+    return np.asarray(array, np.float64)
+
+
+def _tokens(mask, rows, length):
+    """Returns the mask as bool (rows, length); None means that every position is a token."""
+    if mask is None:
+        return np.ones((rows, length), bool)
+    mask = np.asarray(mask).astype(bool)
+    if mask.shape != (rows, length):
+        raise ValueError(f"Expected a mask of shape {(rows, length)}. Received: {mask.shape}")
+    return mask
+
+
+# === Functions of one array ===
+
+
+def sigmoid(x):
+    """Logistic function 1 / (1 + exp(-x)), elementwise, without overflow at either end."""
+    x = _real(x)
+    small = np.exp(-np.abs(x))  # in (0, 1]
+    return np.where(x >= 0, 1.0 / (1.0 + small), small / (1.0 + small))
+
+
+def softmax(scores, mask=None):
+    """Softmax over the last axis, exp(e_j) / sum_k exp(e_k), over tokens only.
+
+    Source: Bahdanau 2015, eq. 6. Masked positions get 0; a row without tokens is all zeros.
+
+    Args:
+        scores: (..., S).
+        mask: Bool, of a shape that broadcasts to `scores`; True at tokens.
+
+    Returns:
+        (..., S), each row of sum 1, or 0 where everything is masked.
+    """
+    scores = _real(scores)
+    mask = np.ones(scores.shape, bool) if mask is None else np.asarray(mask).astype(bool)
+    mask = np.broadcast_to(mask, scores.shape)
+    result = np.zeros(scores.shape)
+    for row in np.ndindex(scores.shape[:-1]):
+        tokens = [j for j in range(scores.shape[-1]) if mask[row][j]]
+        if not tokens:
+            continue
+        peak = max(scores[row][j] for j in tokens)
+        exponentials = {j: math.exp(scores[row][j] - peak) for j in tokens}
+        total = math.fsum(exponentials.values())
+        for j in tokens:
+            result[row][j] = exponentials[j] / total
+    return result
+
+
+def log_softmax(logits):
+    """Log of the softmax of one vector (V,), by shifting with the largest logit: (V,)."""
+    logits = _real(logits)
+    peak = logits.max()
+    return logits - peak - math.log(math.fsum(np.exp(logits - peak)))
+
+
+# === Recurrent cells: one step of a batch ===
+
+
+def lstm_step(x, h, c, kernel, recurrent_kernel, bias):
+    """One step of an LSTM; the gates lie in Keras's order i, f, g, o.
+
+    Source: Graves 2013, eqs. 7-11 (the LSTM of Sutskever 2014). Deviation: no peepholes, as Keras
+    has none.
+        i, f, o = sigmoid(..), g = tanh(..);  c' = f c + i g;  h' = o tanh(c').
+
+    Args:
+        x: (B, E).
+        h: (B, U), the previous output.
+        c: (B, U), the previous cell.
+        kernel: (E, 4U).
+        recurrent_kernel: (U, 4U).
+        bias: (4U,).
+
+    Returns:
+        h' (B, U) and c' (B, U).
+    """
+    x, h, c = _real(x), _real(h), _real(c)
+    i, f, g, o = np.split(x @ _real(kernel) + h @ _real(recurrent_kernel) + _real(bias), 4, axis=1)
+    c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+    h = sigmoid(o) * np.tanh(c)
+    return h, c
+
+
+def gru_step(x, h, kernel, recurrent_kernel, bias):
+    """One step of a GRU with `reset_after=True`; the gates lie in Keras's order z, r, h.
+
+    Source: Cho 2014, eqs. 5-8, with their z: h' = z h + (1 - z) candidate. Deviation (cuDNN's
+    form): the reset gate multiplies the product h U + b', not h itself, so that
+        candidate = tanh(x W + b + r (h U + b')).
+
+    Args:
+        x: (B, E).
+        h: (B, U).
+        kernel: (E, 3U).
+        recurrent_kernel: (U, 3U).
+        bias: (2, 3U): b of the input, b' of the recurrence.
+
+    Returns:
+        h' (B, U).
+    """
+    x, h, bias = _real(x), _real(h), _real(bias)
+    x_z, x_r, x_h = np.split(x @ _real(kernel) + bias[0], 3, axis=1)
+    h_z, h_r, h_h = np.split(h @ _real(recurrent_kernel) + bias[1], 3, axis=1)
+    z = sigmoid(x_z + h_z)
+    r = sigmoid(x_r + h_r)
+    candidate = np.tanh(x_h + r * h_h)
+    return z * h + (1.0 - z) * candidate
+
+
+def simple_rnn_step(x, h, kernel, recurrent_kernel, bias):
+    """One step of a simple recurrent network, h' = tanh(x W + h U + b).
+
+    Source: Elman 1990; Cho 2014, eq. 1, with f = tanh.
+
+    Args:
+        x: (B, E).
+        h: (B, U).
+        kernel: (E, U).
+        recurrent_kernel: (U, U).
+        bias: (U,).
+
+    Returns:
+        h' (B, U).
+    """
+    return np.tanh(_real(x) @ _real(kernel) + _real(h) @ _real(recurrent_kernel) + _real(bias))
+
+
+def cell_step(kind, x, states, weights):
+    """One step of the cell named `kind`.
+
+    Args:
+        kind: "lstm", "gru" or "simple_rnn".
+        x: (B, E).
+        states: (h, c) or (h,), each (B, U).
+        weights: Triple kernel, recurrent_kernel, bias.
+
+    Returns:
+        Output (B, U), which is the new h, and the new states.
+    """
+    kernel, recurrent_kernel, bias = weights
+    if kind == "lstm":
+        h, c = lstm_step(x, *states, kernel, recurrent_kernel, bias)
+        return h, (h, c)
+    if kind == "gru":
+        h = gru_step(x, *states, kernel, recurrent_kernel, bias)
+        return h, (h,)
+    if kind == "simple_rnn":
+        h = simple_rnn_step(x, *states, kernel, recurrent_kernel, bias)
+        return h, (h,)
+    raise ValueError(f"Expected one of {sorted(NUM_STATES)}. Received: {kind!r}")
+
+
+def zero_states(kind, rows, units):
+    """Returns the states of one layer before the first step, a tuple of zeros (rows, units)."""
+    return tuple(np.zeros((rows, units)) for _ in range(NUM_STATES[kind]))
+
+
+# === Recurrence over a sequence ===
+
+
+def run_rnn(kind, inputs, mask, weights, initial=None, backwards=False):
+    """Runs one recurrent layer over the tokens of each row, h_j = f(h_{j-1}, x_j).
+
+    Source: Cho 2014, eq. 1; backwards as in Sutskever 2014, sec. 3.3. Each row is unpadded first,
+    so padding is never seen: the state is held there. Backwards starts at the last token and ends
+    at the first.
+
+    Args:
+        kind: Name of a cell.
+        inputs: (B, S, E).
+        mask: Bool (B, S), or None.
+        weights: Triple kernel, recurrent_kernel, bias.
+        initial: Tuple of (B, U), or None for zeros.
+        backwards: Whether to read from the last token to the first.
+
+    Returns:
+        Outputs (B, S, U), output j beside input j in either direction, zero where masked; and the
+        final states, a tuple of (B, U).
+    """
+    inputs = _real(inputs)
+    rows, length, _ = inputs.shape
+    mask = _tokens(mask, rows, length)
+    units = np.shape(weights[1])[0]
+    if initial is None:
+        initial = zero_states(kind, rows, units)
+    outputs = np.zeros((rows, length, units))
+    finals = [np.zeros((rows, units)) for _ in initial]
+    for b in range(rows):
+        states = tuple(_real(tensor)[b : b + 1] for tensor in initial)
+        tokens = [j for j in range(length) if mask[b, j]]
+        if backwards:
+            tokens.reverse()
+        for j in tokens:
+            output, states = cell_step(kind, inputs[b : b + 1, j], states, weights)
+            outputs[b, j] = output[0]
+        for final, state in zip(finals, states, strict=True):
+            final[b] = state[0]
+    return outputs, tuple(finals)
+
+
+def bidirectional(kind, inputs, mask, forward_weights, backward_weights):
+    """Runs two layers in opposite directions, h_j = [->h_j; <-h_j].
+
+    Source: Schuster & Paliwal 1997; Bahdanau 2015, sec. 3.2 and eq. 7.
+
+    Args:
+        kind: Name of a cell.
+        inputs: (B, S, E).
+        mask: Bool (B, S), or None.
+        forward_weights: Triple of the layer that starts at the first token.
+        backward_weights: Triple of the layer that starts at the last token.
+
+    Returns:
+        Values (B, S, 2U), zero where masked; and the final states, a tuple of (B, 2U): for each
+        state tensor the forward one after the last token, then the backward one after the first
+        token.
+    """
+    forward, forward_states = run_rnn(kind, inputs, mask, forward_weights)
+    backward, backward_states = run_rnn(kind, inputs, mask, backward_weights, backwards=True)
+    values = np.concatenate([forward, backward], axis=2)
+    states = tuple(
+        np.concatenate([ahead, back], axis=1)
+        for ahead, back in zip(forward_states, backward_states, strict=True)
+    )
+    return values, states
+
+
+def stacked(kind, inputs, mask, layers, residual=False, backwards=False):
+    """Runs several layers, each over the outputs of the one below.
+
+    Source: Sutskever 2014, sec. 3.4 (stack); Wu 2016, sec. 3.1 (residual: a layer's input is added
+    to its output, not to its state). The first layer is never residual, nor is one that changes the
+    width.
+
+    Args:
+        kind: Name of a cell.
+        inputs: (B, S, E).
+        mask: Bool (B, S), or None.
+        layers: One entry a layer: a triple of weights, or a pair (forward triple, backward triple)
+            for a bidirectional layer.
+        residual: Whether to add its input to the output of each layer from the second on.
+        backwards: Whether unidirectional layers read from the last token to the first.
+
+    Returns:
+        Values (B, S, D) of the top layer, and the final states of all layers, a tuple of tuples.
+        States know nothing of the residual sums.
+    """
+    values, states = _real(inputs), []
+    for index, weights in enumerate(layers):
+        if len(weights) == 2:
+            outputs, final = bidirectional(kind, values, mask, *weights)
+        else:
+            outputs, final = run_rnn(kind, values, mask, weights, backwards=backwards)
+        if residual and index > 0 and outputs.shape[2] == values.shape[2]:
+            outputs = outputs + values  # both are zero where masked
+        values = outputs
+        states.append(final)
+    return values, tuple(states)
+
+
+# === Scores of one query and one key ===
+
+
+def dot(query, key):
+    """Source: Luong 2015, sec. 3.1, "dot": q^T k, of (U,) and (U,)."""
+    query, key = _real(query), _real(key)
+    if query.shape != key.shape:
+        raise ValueError(f"Expected equal widths. Received: {query.shape} and {key.shape}")
+    return float(sum(query[u] * key[u] for u in range(len(query))))
+
+
+def scaled_dot(query, key):
+    """Source: Vaswani 2017, eq. 1: q^T k / sqrt(d), d the common width."""
+    return dot(query, key) / math.sqrt(len(query))
+
+
+def general(query, key, kernel):
+    """Source: Luong 2015, sec. 3.1, "general": q^T K k, of (U,), (C,) and kernel (U, C)."""
+    query, key, kernel = _real(query), _real(key), _real(kernel)
+    total = 0.0
+    for u in range(len(query)):
+        for c in range(len(key)):
+            total += query[u] * kernel[u, c] * key[c]
+    return float(total)
+
+
+def additive(query, key, query_kernel, key_kernel, scale):
+    """Scores by a small network, v_a^T tanh(W_a q + U_a k).
+
+    Source: Bahdanau 2015, sec. A.1.2.
+
+    Args:
+        query: (U,).
+        key: (C,).
+        query_kernel: (U, A), W_a transposed.
+        key_kernel: (C, A), U_a transposed.
+        scale: (A,), v_a.
+
+    Returns:
+        Float.
+    """
+    hidden = np.tanh(_real(query) @ _real(query_kernel) + _real(key) @ _real(key_kernel))
+    return dot(scale, hidden)
+
+
+# === Attention ===
+
+
+def attend(score_fn, queries, values, keys=None, mask=None, attention_mask=None):
+    """Weights the values by the softmax of the scores of their keys, c_i = sum_j alpha_ij h_j.
+
+    Source: Bahdanau 2015, eqs. 5 and 6; Luong 2015, eq. 7.
+
+    Args:
+        score_fn: Function (query (U,), key (C,)) -> float.
+        queries: (B, Q, U).
+        values: (B, S, D).
+        keys: (B, S, C); None means the values.
+        mask: Bool (B, S), or None: which sources are tokens.
+        attention_mask: Bool (B, Q, S), or None: which source each query may see.
+
+    Returns:
+        Contexts (B, Q, D) and alignments (B, Q, S); both zero where a query sees nothing.
+    """
+    queries, values = _real(queries), _real(values)
+    keys = values if keys is None else _real(keys)
+    rows, num_queries, _ = queries.shape
+    _, length, depth = values.shape
+    mask = _tokens(mask, rows, length)
+    contexts = np.zeros((rows, num_queries, depth))
+    alignments = np.zeros((rows, num_queries, length))
+    for b in range(rows):
+        for i in range(num_queries):
+            visible = mask[b]
+            if attention_mask is not None:
+                visible = visible & np.asarray(attention_mask).astype(bool)[b, i]
+            scores = np.zeros(length)
+            for j in range(length):
+                if visible[j]:
+                    scores[j] = score_fn(queries[b, i], keys[b, j])
+            alignments[b, i] = softmax(scores, visible)
+            for j in range(length):
+                if visible[j]:
+                    contexts[b, i] += alignments[b, i, j] * values[b, j]
+    return contexts, alignments
+
+
+# === Summaries: one vector a source ===
+
+
+def summary_last(states):
+    """The final h of the top layer, (B, U) or (B, 2U) as [forward; backward].
+
+    Source: Cho 2014, sec. 2.2; Sutskever 2014, sec. 2.
+
+    Args:
+        states: Tuple over layers of tuples of final states, as `stacked` returns them.
+    """
+    return _real(states[-1][0])
+
+
+def summary_mean(values, mask=None):
+    """The mean over tokens of values (B, S, D): (B, D); zeros for a row without tokens."""
+    values = _real(values)
+    rows, length, depth = values.shape
+    mask = _tokens(mask, rows, length)
+    result = np.zeros((rows, depth))
+    for b in range(rows):
+        tokens = [j for j in range(length) if mask[b, j]]
+        for j in tokens:
+            result[b] += values[b, j] / len(tokens)
+    return result
+
+
+def summary_max(values, mask=None):
+    """The largest of each feature over tokens (winner takes all) of values (B, S, D): (B, D)."""
+    values = _real(values)
+    rows, length, depth = values.shape
+    mask = _tokens(mask, rows, length)
+    result = np.zeros((rows, depth))
+    for b in range(rows):
+        tokens = [j for j in range(length) if mask[b, j]]
+        for d in range(depth):
+            if tokens:
+                result[b, d] = max(values[b, j, d] for j in tokens)
+    return result
+
+
+def summary_gated(values, mask, kernel, bias):
+    """The mean over tokens of gated values, (1/n) sum_j gate_j * h_j, elementwise.
+
+    Source: the design's own formula (saliency without a query): gate_j = sigmoid(h_j @ kernel + b),
+    n the number of tokens of the row.
+
+    Args:
+        values: (B, S, D).
+        mask: Bool (B, S), or None.
+        kernel: (D, D).
+        bias: (D,).
+
+    Returns:
+        (B, D), zeros for a row without tokens.
+    """
+    values, kernel, bias = _real(values), _real(kernel), _real(bias)
+    gated = np.zeros(values.shape)
+    for b in range(values.shape[0]):
+        for j in range(values.shape[1]):
+            gate = sigmoid(values[b, j] @ kernel + bias)
+            gated[b, j] = gate * values[b, j]
+    return summary_mean(gated, mask)
+
+
+def summary_concat(values, mask, length):
+    """All values one behind the other, [h_1; ...; h_length], zeros behind the last token.
+
+    Source: the article's literal code [y_1 ... y_t], for a fixed source length.
+
+    Args:
+        values: (B, S, D).
+        mask: Bool (B, S), or None.
+        length: Int, the fixed source length in tokens.
+
+    Returns:
+        (B, length * D).
+
+    Raises:
+        ValueError: A token stands behind `length`.
+    """
+    values = _real(values)
+    rows, positions, depth = values.shape
+    mask = _tokens(mask, rows, positions)
+    result = np.zeros((rows, length * depth))
+    for b in range(rows):
+        for j in range(positions):
+            if not mask[b, j]:
+                continue
+            if j >= length:
+                raise ValueError(f"Expected at most {length} positions. Received: a token at {j}")
+            result[b, j * depth : (j + 1) * depth] = values[b, j]
+    return result
+
+
+# === Bridges: from the encoder to the decoder's first states ===
+
+
+def bridge_zeros(kind, num_layers, rows, units):
+    """First states of zeros (the pure form of a context at every step): layers of tuples (B, U)."""
+    return tuple(zero_states(kind, rows, units) for _ in range(num_layers))
+
+
+def bridge_copy(encoder_states):
+    """The final states of encoder layer i start decoder layer i.
+
+    Source: Sutskever 2014, sec. 3.4 (all h and c of all layers are the code).
+    """
+    return tuple(tuple(_real(tensor) for tensor in layer) for layer in encoder_states)
+
+
+def bridge_dense(encoder_states, weights):
+    """First states tanh(W state + b), one W for each layer and kind of state (h from h, c from c).
+
+    Source: Cho 2014, app. A, s_0 = tanh(V' c); Bahdanau 2015, sec. A.2.2, s_0 = tanh(W_s <-h_1).
+    Deviations: the whole final state [forward; backward] is read, and there is a bias.
+
+    Args:
+        encoder_states: Tuple over layers of tuples of (B, D).
+        weights: Over layers, over states: pairs kernel (D, U), bias (U,).
+
+    Returns:
+        Tuple over layers of tuples of (B, U).
+    """
+    return tuple(
+        tuple(
+            np.tanh(_real(tensor) @ _real(kernel) + _real(bias))
+            for tensor, (kernel, bias) in zip(layer, pairs, strict=True)
+        )
+        for layer, pairs in zip(encoder_states, weights, strict=True)
+    )
+
+
+def bridge_summary(summary, weights):
+    """First states tanh(W summary + b), one W for each state tensor.
+
+    Source: Cho 2014, app. A, s_0 = tanh(V' c). Deviation: a bias.
+
+    Args:
+        summary: (B, D).
+        weights: Over layers, over states: pairs kernel (D, U), bias (U,).
+
+    Returns:
+        Tuple over layers of tuples of (B, U).
+    """
+    summary = _real(summary)
+    return tuple(
+        tuple(np.tanh(summary @ _real(kernel) + _real(bias)) for kernel, bias in pairs)
+        for pairs in weights
+    )
+
+
+# === Readouts: from state, context and previous token to logits ===
+
+
+def features_linear(state, context):
+    """The features [state; context] as they are, of (B, U) and (B, D): (B, U + D)."""
+    return np.concatenate([_real(state), _real(context)], axis=1)
+
+
+def features_tanh(state, context, kernel):
+    """The attentional state tanh(W_c [c; s]), context first, without a bias.
+
+    Source: Luong 2015, eq. 5.
+
+    Args:
+        state: (B, U).
+        context: (B, D).
+        kernel: (D + U, F), W_c transposed.
+
+    Returns:
+        (B, F).
+    """
+    return np.tanh(np.concatenate([_real(context), _real(state)], axis=1) @ _real(kernel))
+
+
+def features_maxout(state, embedded, context, kernel):
+    """The larger of each pair of t = O_s s + O_y y + O_c c: max(t_0, t_1), max(t_2, t_3), ...
+
+    Source: Bahdanau 2015, sec. A.2.2 (their U_o, V_o, C_o); Cho 2014, app. A; Goodfellow 2013. No
+    bias.
+
+    Args:
+        state: (B, U).
+        embedded: (B, E).
+        context: (B, D).
+        kernel: (U + E + D, 2F), O_s, O_y and O_c transposed, one below the other.
+
+    Returns:
+        (B, F).
+    """
+    together = np.concatenate([_real(state), _real(embedded), _real(context)], axis=1)
+    t = together @ _real(kernel)  # (B, 2F)
+    features = np.zeros((t.shape[0], t.shape[1] // 2))
+    for b in range(features.shape[0]):
+        for i in range(features.shape[1]):
+            features[b, i] = max(t[b, 2 * i], t[b, 2 * i + 1])
+    return features
+
+
+def readout(kind, state, context, embedded, kernel=None):
+    """Features (B, F) of the readout named `kind`: "linear", "tanh" or "maxout"."""
+    if kind == "linear":
+        return features_linear(state, context)
+    if kind == "tanh":
+        return features_tanh(state, context, kernel)
+    if kind == "maxout":
+        return features_maxout(state, embedded, context, kernel)
+    raise ValueError(f"Expected one of linear, tanh, maxout. Received: {kind!r}")
+
+
+def output_logits(features, kernel, bias):
+    """Source: Luong 2015, eq. 6: W_s s~ + b, of (B, F), (F, V) and (V,): (B, V). Deviation: b."""
+    return _real(features) @ _real(kernel) + _real(bias)
+
+
+# === Decoder ===
+
+
+def recurrent_stack_step(kind, x, states, cells):
+    """One step of a stack of cells without residual connections.
+
+    Source: Sutskever 2014, sec. 3.4.
+
+    Args:
+        kind: Name of a cell.
+        x: (B, E).
+        states: Tuple over layers of tuples of (B, U).
+        cells: Tuple over layers of triples.
+
+    Returns:
+        The top layer's output (B, U), and the new states.
+    """
+    updated = []
+    for layer, weights in zip(states, cells, strict=True):
+        x, layer = cell_step(kind, x, layer, weights)
+        updated.append(layer)
+    return x, tuple(updated)
+
+
+def read_context(variant, query, encoded, weights):
+    """The context of one step.
+
+    Args:
+        variant: A `Variant`.
+        query: (B, U), read by attention alone.
+        encoded: An `Encoded`.
+        weights: A `DecoderWeights`.
+
+    Returns:
+        Context (B, D) and alignments (B, S); without attention the alignments are (B, 0).
+    """
+    rows = query.shape[0]
+    if variant.context == "none":
+        return np.zeros((rows, 0)), np.zeros((rows, 0))
+    if variant.context == "fixed":
+        return _real(encoded.summary), np.zeros((rows, 0))
+    if variant.context == "attention":
+        queries = query[:, np.newaxis, :]
+        contexts, alignments = attend(weights.score, queries, encoded.values, mask=encoded.mask)
+        return contexts[:, 0], alignments[:, 0]
+    raise ValueError(f"Expected one of none, fixed, attention. Received: {variant.context!r}")
+
+
+def first_fed(variant, rows, weights):
+    """What input feeding feeds to the first step: zeros (B, F); without it, width 0."""
+    width = np.shape(weights.output_kernel)[0] if variant.input_feeding else 0
+    return np.zeros((rows, width))
+
+
+def decode_step(variant, embedded, states, fed, encoded, weights):
+    """One step of a decoder.
+
+    "update_attend", Luong 2015, sec. 3 and 3.3: s_t from [embedded; fed]; the context from s_t; the
+    features from s_t, context and embedded. The context does not enter the recurrence.
+    "attend_update", Bahdanau 2015, sec. 3.1 and A.2.2: the context from s_{t-1}; s_t from
+    [embedded; context; fed]; the features from s_t (eq. 4) or s_{t-1} (sec. A.2.2), context and
+    embedded. With the fixed context this is the decoder of Cho 2014, app. A, but for their cell,
+    where the reset gate also covers C c. The s of a stack is the top layer's h.
+
+    Args:
+        variant: A `Variant`.
+        embedded: (B, E), the previous token; dropped where the variant has no feedback.
+        states: Tuple over layers of tuples of (B, U).
+        fed: (B, F) as `first_fed` or the last step returned it.
+        encoded: An `Encoded`.
+        weights: A `DecoderWeights`.
+
+    Returns:
+        Logits (B, V), alignments (B, S) or (B, 0), the new states, and what to feed next.
+    """
+    embedded = _real(embedded)
+    if not variant.feedback:
+        embedded = embedded[:, :0]
+    if variant.order == "update_attend":
+        if variant.readout_state != "current":
+            raise ValueError("A readout of the previous state needs the order 'attend_update'.")
+        x = np.concatenate([embedded, fed], axis=1)
+        state, states = recurrent_stack_step(variant.cell, x, states, weights.cells)
+        context, alignments = read_context(variant, state, encoded, weights)
+    elif variant.order == "attend_update":
+        previous = _real(states[-1][0])
+        context, alignments = read_context(variant, previous, encoded, weights)
+        x = np.concatenate([embedded, context, fed], axis=1)
+        state, states = recurrent_stack_step(variant.cell, x, states, weights.cells)
+        if variant.readout_state == "previous":
+            state = previous
+        elif variant.readout_state != "current":
+            raise ValueError(f"Expected current or previous. Received: {variant.readout_state!r}")
+    else:
+        raise ValueError(f"Expected update_attend or attend_update. Received: {variant.order!r}")
+    features = readout(variant.readout, state, context, embedded, weights.readout_kernel)
+    logits = output_logits(features, weights.output_kernel, weights.output_bias)
+    return logits, alignments, states, features if variant.input_feeding else fed
+
+
+def decode(variant, embedded, encoded, initial, weights):
+    """Teacher forcing, one step after the other.
+
+    Args:
+        variant: A `Variant`.
+        embedded: (B, T, E), the embedded target_in. (For `start="summary"`, put the projected
+            summary in the place of the first.)
+        encoded: An `Encoded`.
+        initial: First states from a bridge, a tuple over layers of tuples of (B, U).
+        weights: A `DecoderWeights`.
+
+    Returns:
+        Logits (B, T, V), and alignments (B, T, S), or (B, T, 0) without attention.
+    """
+    embedded = _real(embedded)
+    rows, length, _ = embedded.shape
+    states, fed = initial, first_fed(variant, rows, weights)
+    all_logits, all_alignments = [], []
+    for t in range(length):
+        logits, alignments, states, fed = decode_step(
+            variant, embedded[:, t], states, fed, encoded, weights
+        )
+        all_logits.append(logits)
+        all_alignments.append(alignments)
+    return np.stack(all_logits, axis=1), np.stack(all_alignments, axis=1)
+
+
+# === Probabilities and gradients ===
+
+
+def log_probability(logits, target_out, pad=PAD):
+    """The log p of each target, sum_t log p(y_t | y_<t, x), in nats.
+
+    Source: Sutskever 2014, eq. 1; log p is over all V ids, and EOS counts.
+
+    Args:
+        logits: (B, T, V).
+        target_out: Int (B, T), `y... </s>`, `pad` where there is no token.
+        pad: Int, the id of padding.
+
+    Returns:
+        (B,).
+    """
+    logits, target_out = _real(logits), np.asarray(target_out)
+    rows, length, _ = logits.shape
+    result = np.zeros(rows)
+    for b in range(rows):
+        for t in range(length):
+            if target_out[b, t] != pad:
+                result[b] += log_softmax(logits[b, t])[target_out[b, t]]
+    return result
+
+
+def finite_difference(function, arrays, epsilon=1e-6):
+    """Gradients by central differences, (f(x + epsilon) - f(x - epsilon)) / (2 epsilon).
+
+    Args:
+        function: Function of the arrays, called as `function(*arrays)`, that returns a float.
+        arrays: Sequence of arrays; they are copied.
+        epsilon: Float, the step in each coordinate.
+
+    Returns:
+        List of float64 arrays, one gradient an array, of its shape.
+    """
+    arrays = [np.array(array, np.float64) for array in arrays]
+    gradients = []
+    for array in arrays:
+        gradient = np.zeros(array.shape)
+        for index in np.ndindex(array.shape):
+            kept = array[index]
+            array[index] = kept + epsilon
+            above = float(function(*arrays))
+            array[index] = kept - epsilon
+            below = float(function(*arrays))
+            array[index] = kept
+            gradient[index] = (above - below) / (2.0 * epsilon)
+        gradients.append(gradient)
+    return gradients
+
+
+# === Search, for one source ===
+# `step` is a function (token_id, state) -> (logits (V,), state); it gets BOS first, and must not
+# change the state that it is given.
+
+
+def length_penalty_of(length, alpha):
+    """Source: Wu 2016, eq. 14: lp(Y) = ((5 + |Y|) / 6)^alpha, |Y| counting EOS."""
+    return ((5.0 + length) / 6.0) ** alpha
+
+
+def _hypothesis(token_ids, token_scores, alpha):
+    """Makes the record of a sequence."""
+    score = math.fsum(token_scores)
+    return Hypothesis(
+        token_ids=tuple(token_ids),
+        score=score,
+        penalised_score=score / length_penalty_of(len(token_ids), alpha),
+        token_scores=tuple(token_scores),
+        finished=bool(token_ids) and token_ids[-1] == EOS,
+    )
+
+
+def _choices(num_ids, position, empty_source):
+    """The ids to choose from: all but PAD and BOS; EOS alone at first for an empty source."""
+    if empty_source and position == 0:
+        return [EOS]
+    return [token_id for token_id in range(num_ids) if token_id not in (PAD, BOS)]
+
+
+def greedy(step: Callable, state: Any, max_length: int, empty_source: bool = False) -> Hypothesis:
+    """Takes the likeliest id at each position, until EOS or `max_length` tokens.
+
+    Source: DESIGN.md. Probabilities are over all V ids; PAD and BOS are never chosen, without
+    renormalising; of equals the smallest id is taken. EOS counts, in score and in length.
+
+    Args:
+        step: Function (token_id, state) -> (logits (V,), state).
+        state: The state before the first step.
+        max_length: Int >= 1, in tokens, EOS included.
+        empty_source: Whether the source has no token but EOS; then EOS is forced at the first
+            position.
+
+    Returns:
+        A `Hypothesis`; cut at `max_length` tokens it has no EOS and is not `finished`.
+    """
+    token_ids, token_scores = [], []
+    previous = BOS
+    for position in range(max_length):
+        logits, state = step(previous, state)
+        log_p = log_softmax(logits)
+        best = None
+        for token_id in _choices(len(log_p), position, empty_source):
+            if best is None or log_p[token_id] > log_p[best]:
+                best = token_id
+        token_ids.append(best)
+        token_scores.append(float(log_p[best]))
+        previous = best
+        if best == EOS:
+            break
+    return _hypothesis(token_ids, token_scores, 0.0)
+
+
+def brute_force_best(
+    step: Callable,
+    state: Any,
+    max_length: int,
+    length_penalty: float = 0.0,
+    empty_source: bool = False,
+) -> Sequence[Hypothesis]:
+    """Every sequence that a search could return, best first: what a beam of unlimited width finds.
+
+    A sequence ends with EOS, or is cut after `max_length` tokens without one. Their number is
+    sum_{t<T} w^t + w^T, with w = V - 3 and T = `max_length`: for tiny V and T only.
+
+    Args:
+        step: Function (token_id, state) -> (logits (V,), state).
+        state: The state before the first step.
+        max_length: Int >= 1, in tokens, EOS included.
+        length_penalty: Float, Wu's alpha; 0 orders by log p.
+        empty_source: Whether the source has no token but EOS.
+
+    Returns:
+        List of `Hypothesis`, by falling penalised score; of equals the smaller ids come first.
+    """
+    found = []
+
+    def extend(previous, state, token_ids, token_scores):
+        if len(token_ids) == max_length or (token_ids and token_ids[-1] == EOS):
+            found.append(_hypothesis(token_ids, token_scores, length_penalty))
+            return
+        logits, state = step(previous, state)
+        log_p = log_softmax(logits)
+        for token_id in _choices(len(log_p), len(token_ids), empty_source):
+            extend(token_id, state, [*token_ids, token_id], [*token_scores, float(log_p[token_id])])
+
+    extend(BOS, state, [], [])
+    return sorted(found, key=lambda one: (-one.penalised_score, one.token_ids))

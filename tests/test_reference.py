@@ -1,0 +1,852 @@
+"""The reference against numbers worked out by hand, stock Keras layers and its own properties."""
+
+import ast
+import math
+import os
+import pathlib
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+import pytest
+import reference
+from reference import DecoderWeights, Encoded, Variant
+
+# Logarithms that make every number below exact:
+LN2, LN3 = math.log(2), math.log(3)
+# sigmoid(ln 3) = 3/(3+1) = .75      sigmoid(-ln 3) = .25      sigmoid(0) = .5
+# tanh(ln 2) = (4-1)/(4+1) = .6      tanh(ln 3) = (9-1)/(9+1) = .8      tanh(ln 3 / 2) = .5
+
+KINDS = sorted(reference.NUM_STATES)
+KERAS_LAYERS = {
+    "lstm": keras.layers.LSTM,
+    "gru": keras.layers.GRU,
+    "simple_rnn": keras.layers.SimpleRNN,
+}
+# Right-padded, gaps at either end and inside, a single token.
+MASK = np.array([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0], [0, 1, 0, 1, 1], [1, 0, 0, 0, 0]], bool)
+
+
+def random(*shape, seed=0):
+    """Numbers in (-1, 1) that depend on the shape and the seed alone."""
+    return np.random.default_rng([seed, *shape]).uniform(-1, 1, shape)
+
+
+def cell_weights(kind, inputs, units, seed=0):
+    """A random triple of weights, in the shapes that Keras gives them."""
+    gates = {"lstm": 4, "gru": 3, "simple_rnn": 1}[kind]
+    bias = (2, gates * units) if kind == "gru" else (gates * units,)
+    return (
+        random(inputs, gates * units, seed=seed + 1),
+        random(units, gates * units, seed=seed + 2),
+        random(*bias, seed=seed + 3),
+    )
+
+
+def keras_layer(kind, inputs, weights, **options):
+    """A stock Keras layer that holds the triple of weights."""
+    if kind != "simple_rnn":
+        options["use_cudnn"] = False  # it refuses gaps in a mask
+    options |= {"return_sequences": True, "return_state": True, "dtype": "float64"}
+    layer = KERAS_LAYERS[kind](weights[1].shape[0], **options)
+    layer.build((None, None, inputs))
+    layer.set_weights(weights)
+    return layer
+
+
+def run_keras(layer, *args, **kwargs):
+    """The outputs and the list of states of a Keras layer, as arrays."""
+    outputs, *states = layer(*args, **kwargs)
+    return np.asarray(outputs), [np.asarray(state) for state in states]
+
+
+def assert_close(actual, expected, tolerance=1e-12):
+    expected = np.asarray(expected)
+    assert np.shape(actual) == expected.shape
+    np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance)
+
+
+# === Independence ===
+
+
+def test_the_reference_imports_numpy_and_the_standard_library_alone():
+    tree = ast.parse(pathlib.Path(reference.__file__).read_text(encoding="utf-8"))
+    imported = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0
+            imported.add(node.module.split(".")[0])
+    assert imported - set(sys.stdlib_module_names) == {"numpy"}
+
+
+# === Functions of one array ===
+
+
+def test_sigmoid():
+    assert_close(reference.sigmoid([0.0, LN3, -LN3]), [0.5, 0.75, 0.25])
+    with np.errstate(over="raise"):
+        assert_close(reference.sigmoid([-1000.0, 1000.0]), [0.0, 1.0])
+
+
+def test_softmax():
+    # exp: 1, 3, 4 of sum 8; without the middle 1/5, 4/5.
+    scores = [0.0, LN3, math.log(4)]
+    assert_close(reference.softmax(scores), [1 / 8, 3 / 8, 4 / 8])
+    assert_close(reference.softmax(scores, [True, False, True]), [1 / 5, 0, 4 / 5])
+    assert_close(reference.softmax(scores, [False] * 3), [0, 0, 0])
+    assert_close(reference.softmax([1000.0, 1000.0, -1000.0]), [0.5, 0.5, 0])
+
+
+def test_softmax_never_reads_masked_scores():
+    assert_close(reference.softmax([np.nan, 0.0, np.inf, 0.0], [0, 1, 0, 1]), [0, 0.5, 0, 0.5])
+
+
+def test_softmax_of_a_batch_goes_row_by_row():
+    scores, mask = random(2, 4, 5), random(2, 1, 5, seed=1) > -0.5
+    result = reference.softmax(scores, mask)
+    for b in range(2):
+        for q in range(4):
+            assert_close(result[b, q], reference.softmax(scores[b, q], mask[b, 0]))
+    assert_close(result.sum(axis=-1), np.ones((2, 4)))
+
+
+def test_log_softmax():
+    logits = [5.0, 5.0 + LN3, 5.0 + math.log(4)]
+    assert_close(reference.log_softmax(logits), np.log([1 / 8, 3 / 8, 4 / 8]))
+    assert_close(reference.log_softmax([0.0, -np.inf]), [0.0, -np.inf])
+
+
+# === Recurrent cells ===
+
+
+def test_lstm_step_by_hand():
+    # x = 1, h = 2; sums i = ln3, f = 2*0 + 0, g = ln2, o = 1 - 2*1 + (1 - ln3) = -ln3.
+    # i = .75, f = .5, g = .6, o = .25; c = 2 ln2 - .9, so c' = .5 c + .75 * .6 = ln2 - .45 + .45
+    # = ln2, and h' = .25 tanh(ln2) = .25 * .6 = .15.
+    kernel = [[LN3, 0.0, LN2, 1.0]]
+    recurrent_kernel = [[0.0, 0.0, 0.0, -1.0]]
+    bias = [0.0, 0.0, 0.0, 1.0 - LN3]
+    h, c = reference.lstm_step([[1.0]], [[2.0]], [[2 * LN2 - 0.9]], kernel, recurrent_kernel, bias)
+    assert_close(h, [[0.15]])
+    assert_close(c, [[LN2]])
+
+
+def test_gru_step_by_hand():
+    # x = 1, h = 2; z = sigmoid(ln3) = .75, r = sigmoid(0) = .5;
+    # candidate = tanh(x 1 - 1 + .5 (2 * ln2/2 + ln2)) = tanh(ln2) = .6 (b' is inside the reset);
+    # h' = .75 * 2 + .25 * .6 = 1.65.
+    kernel = [[LN3, 0.0, 1.0]]
+    recurrent_kernel = [[0.0, 0.0, LN2 / 2]]
+    bias = [[0.0, 0.0, -1.0], [0.0, 0.0, LN2]]
+    assert_close(reference.gru_step([[1.0]], [[2.0]], kernel, recurrent_kernel, bias), [[1.65]])
+
+
+def test_simple_rnn_step_by_hand():
+    # tanh(1 * ln3 + 2 * ln2 - 2 ln2) = .8
+    assert_close(reference.simple_rnn_step([[1.0]], [[2.0]], [[LN3]], [[LN2]], [-2 * LN2]), [[0.8]])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_cell_step_agrees_with_keras(kind):
+    weights = cell_weights(kind, 3, 4)
+    x = random(2, 3)
+    states = tuple(random(2, 4, seed=9 + n) for n in range(reference.NUM_STATES[kind]))
+    output, new_states = reference.cell_step(kind, x, states, weights)
+    layer = keras_layer(kind, 3, weights)
+    expected, expected_states = run_keras(layer, x[:, np.newaxis], initial_state=list(states))
+    assert_close(output, expected[:, 0])
+    assert len(new_states) == len(expected_states)
+    for actual, state in zip(new_states, expected_states, strict=True):
+        assert_close(actual, state)
+
+
+def test_single_precision_is_raised_to_double():
+    weights = [array.astype("float32") for array in cell_weights("gru", 3, 4)]
+    x, h = random(2, 3).astype("float32"), random(2, 4).astype("float32")
+    output, _ = reference.cell_step("gru", x, (h,), weights)
+    assert output.dtype == np.float64
+    exact, _ = reference.cell_step(
+        "gru", x.astype(float), (h.astype(float),), [array.astype(float) for array in weights]
+    )
+    assert np.array_equal(output, exact)
+
+
+def test_unknown_cell():
+    with pytest.raises(ValueError, match="Received: 'elman'"):
+        reference.cell_step("elman", [[1.0]], ([[1.0]],), (0, 0, 0))
+
+
+# === Recurrence over a sequence ===
+
+
+def test_run_rnn_by_hand():
+    # h' = tanh(x + h) on [ln2, pad, ln3]: forwards .6 and tanh(ln3 + .6), backwards .8 and
+    # tanh(ln2 + .8).
+    inputs, mask, weights = [[[LN2], [99.0], [LN3]]], [[1, 0, 1]], ([[1.0]], [[1.0]], [0.0])
+    outputs, (final,) = reference.run_rnn("simple_rnn", inputs, mask, weights)
+    assert_close(outputs, [[[0.6], [0.0], [math.tanh(LN3 + 0.6)]]])
+    assert_close(final, [[math.tanh(LN3 + 0.6)]])
+    outputs, (final,) = reference.run_rnn("simple_rnn", inputs, mask, weights, backwards=True)
+    assert_close(outputs, [[[math.tanh(LN2 + 0.8)], [0.0], [0.8]]])
+    assert_close(final, [[math.tanh(LN2 + 0.8)]])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("backwards", [False, True])
+def test_run_rnn_agrees_with_keras(kind, backwards):
+    inputs, weights = random(4, 5, 3), cell_weights(kind, 3, 4)
+    initial = tuple(random(4, 4, seed=9 + n) for n in range(reference.NUM_STATES[kind]))
+    outputs, states = reference.run_rnn(kind, inputs, MASK, weights, initial, backwards)
+    layer = keras_layer(kind, 3, weights, go_backwards=backwards, zero_output_for_mask=True)
+    expected, expected_states = run_keras(layer, inputs, initial_state=list(initial), mask=MASK)
+    if backwards:  # Keras leaves these in the order in which they were made
+        expected = expected[:, ::-1]
+    assert_close(outputs, expected)
+    for state, expected_state in zip(states, expected_states, strict=True):
+        assert_close(state, expected_state)
+
+
+def test_a_row_without_tokens_keeps_its_initial_state():
+    initial = (random(1, 4), random(1, 4, seed=1))
+    outputs, states = reference.run_rnn(
+        "lstm", random(1, 3, 3), np.zeros((1, 3)), cell_weights("lstm", 3, 4), initial
+    )
+    assert_close(outputs, np.zeros((1, 3, 4)))
+    assert_close(states, initial)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bidirectional_agrees_with_keras(kind):
+    inputs = random(4, 5, 3)
+    ahead, back = cell_weights(kind, 3, 4), cell_weights(kind, 3, 4, seed=50)
+    values, states = reference.bidirectional(kind, inputs, MASK, ahead, back)
+    layer = keras.layers.Bidirectional(keras_layer(kind, 3, ahead), dtype="float64")
+    layer.build((None, None, 3))
+    layer.set_weights([*ahead, *back])
+    expected, flat = run_keras(layer, inputs, mask=MASK)
+    assert_close(values, expected)
+    half = len(flat) // 2  # Keras: all forward states, then all backward states
+    assert len(states) == half
+    for n in range(half):
+        assert_close(states[n], np.concatenate([flat[n], flat[half + n]], axis=1))
+
+
+def test_padding_and_neighbours_change_nothing():
+    layers = [
+        (cell_weights("gru", 3, 2), cell_weights("gru", 3, 2, seed=10)),
+        (cell_weights("gru", 4, 2, seed=20), cell_weights("gru", 4, 2, seed=30)),
+    ]
+    inputs = random(2, 5, 3)
+    mask = [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]
+    values, states = reference.stacked("gru", inputs, mask, layers, residual=True)
+    alone, alone_states = reference.stacked("gru", inputs[:1, :3], None, layers, residual=True)
+    assert_close(values[:1, :3], alone, 0)
+    assert_close(values[0, 3:], np.zeros((2, 4)))
+    for layer, alone_layer in zip(states, alone_states, strict=True):
+        assert_close(layer[0][:1], alone_layer[0], 0)
+
+
+def test_stacked_residual_by_hand():
+    # Layers tanh(2x), tanh(x), tanh(x) without memory. The first is not residual although its
+    # widths agree.
+    twice, once = ([[2.0]], [[0.0]], [0.0]), ([[1.0]], [[0.0]], [0.0])
+    first = 0.6  # tanh(2 * ln2 / 2)
+    second = math.tanh(first)
+    sum_2 = second + first
+    third = math.tanh(sum_2)
+    values, states = reference.stacked(
+        "simple_rnn", [[[LN2 / 2]]], None, [twice, once, once], residual=True
+    )
+    assert_close(values, [[[third + sum_2]]])
+    assert_close(states, [[[[first]]], [[[second]]], [[[third]]]])
+    values, _ = reference.stacked("simple_rnn", [[[LN2 / 2]]], None, [twice, once, once])
+    assert_close(values, [[[math.tanh(math.tanh(first))]]])
+
+
+def test_stacked_skips_the_residual_where_the_width_changes():
+    layers = [cell_weights("gru", 3, 4), cell_weights("gru", 4, 2)]
+    plain, _ = reference.stacked("gru", random(2, 3, 3), None, layers)
+    residual, _ = reference.stacked("gru", random(2, 3, 3), None, layers, residual=True)
+    assert_close(plain, residual, 0)
+
+
+def test_stacked_backwards_is_the_stack_on_the_reversed_source():
+    inputs, layers = random(2, 4, 3), [cell_weights("lstm", 3, 4), cell_weights("lstm", 4, 4)]
+    values, states = reference.stacked("lstm", inputs, None, layers, backwards=True)
+    reversed_values, reversed_states = reference.stacked("lstm", inputs[:, ::-1], None, layers)
+    assert_close(values, reversed_values[:, ::-1], 0)
+    assert_close(states, reversed_states, 0)
+
+
+# === Scores ===
+
+
+def test_scores_by_hand():
+    query, key = [1.0, 2.0], [3.0, 4.0]
+    assert reference.dot(query, key) == 11.0
+    assert_close(reference.scaled_dot(query, key), 11.0 / math.sqrt(2))
+    # kernel (U, C) = (2, 3): q^T K = [1 + 2*0, 0 + 2*1, 2 + 2*0] = [1, 2, 2]; . [3, 4, 5] = 21
+    assert reference.general(query, [3.0, 4.0, 5.0], [[1, 0, 2], [0, 1, 0]]) == 21.0
+    # tanh(q Wq + k Wk) = tanh([1*ln2 + 0, 1*0 + ln3]) = [.6, .8]; scale [10, 5]: 6 + 4 = 10
+    assert_close(
+        reference.additive([1.0, 2.0], [1.0], [[LN2, 0.0], [0.0, 0.0]], [[0.0, LN3]], [10.0, 5.0]),
+        10.0,
+    )
+    with pytest.raises(ValueError, match="equal widths"):
+        reference.dot([1.0], [1.0, 2.0])
+
+
+def test_general_with_an_identity_is_dot():
+    query, key = random(4), random(4, seed=1)
+    assert_close(reference.general(query, key, np.eye(4)), reference.dot(query, key))
+
+
+# === Attention ===
+
+
+def test_attend_by_hand():
+    # Scores of q = 1 and keys 0, ln3, (masked): alignments 1/4, 3/4; values 4, 8: context 7.
+    contexts, alignments = reference.attend(
+        reference.dot,
+        [[[1.0]]],
+        [[[4.0], [8.0], [np.nan]]],
+        keys=[[[0.0], [LN3], [9.0]]],
+        mask=[[1, 1, 0]],
+    )
+    assert_close(alignments, [[[0.25, 0.75, 0.0]]])
+    assert_close(contexts, [[[7.0]]])
+
+
+def test_attend_combines_its_masks():
+    queries, values = random(4, 3, 2), random(4, 5, 2, seed=1)
+    attention_mask = random(4, 3, 5, seed=2) > 0
+    attention_mask[0, 0] = False
+    contexts, alignments = reference.attend(
+        reference.dot, queries, values, mask=MASK, attention_mask=attention_mask
+    )
+    visible = attention_mask & MASK[:, np.newaxis]
+    assert np.all(alignments[~visible] == 0)
+    assert np.all(alignments[visible] > 0)
+    assert_close(alignments.sum(axis=2), visible.any(axis=2).astype(float))
+    assert_close(contexts, np.einsum("bqs,bsd->bqd", alignments, values))
+    assert not visible.any(axis=2).all() and np.all(contexts[~visible.any(axis=2)] == 0)
+
+
+def test_attend_agrees_with_keras():
+    queries, values, keys = random(4, 3, 2), random(4, 5, 3), random(4, 5, 2)
+    contexts, alignments = reference.attend(reference.dot, queries, values, keys, MASK)
+    layer = keras.layers.Attention(dtype="float64")
+    expected, weights = layer(
+        [queries, values, keys], mask=[None, MASK], return_attention_scores=True
+    )
+    assert_close(contexts, expected)
+    assert_close(alignments, weights)
+
+
+def test_additive_attention_agrees_with_keras_after_the_projections_that_keras_lacks():
+    queries, values = random(4, 3, 2), random(4, 5, 3)
+    query_kernel, key_kernel, scale = random(2, 6), random(3, 6), random(6)
+    contexts, alignments = reference.attend(
+        lambda query, key: reference.additive(query, key, query_kernel, key_kernel, scale),
+        queries,
+        values,
+        mask=MASK,
+    )
+    layer = keras.layers.AdditiveAttention(dtype="float64")
+    inputs = [queries @ query_kernel, values, values @ key_kernel]
+    layer.build([array.shape for array in inputs])
+    layer.set_weights([scale])
+    expected, weights = layer(inputs, mask=[None, MASK], return_attention_scores=True)
+    assert_close(contexts, expected)
+    assert_close(alignments, weights)
+
+
+def test_a_score_of_zero_everywhere_gives_the_mean():
+    values = random(4, 5, 3)
+    contexts, _ = reference.attend(lambda query, key: 0.0, random(4, 1, 2), values, mask=MASK)
+    assert_close(contexts[:, 0], reference.summary_mean(values, MASK))
+
+
+# === Summaries ===
+
+VALUES = np.array([[[1.0, -2.0], [3.0, -6.0], [100.0, 100.0]]])
+TWO_TOKENS = [[1, 1, 0]]
+
+
+def test_summaries_by_hand():
+    assert_close(reference.summary_mean(VALUES, TWO_TOKENS), [[2.0, -4.0]])
+    assert_close(reference.summary_max(VALUES, TWO_TOKENS), [[3.0, -2.0]])
+    # A kernel of 0 and the bias [ln3, 0] make every gate [.75, .5].
+    assert_close(
+        reference.summary_gated(VALUES, TWO_TOKENS, np.zeros((2, 2)), [LN3, 0.0]),
+        [[0.75 * 2.0, 0.5 * -4.0]],
+    )
+    assert_close(
+        reference.summary_concat(VALUES, TWO_TOKENS, 3), [[1.0, -2.0, 3.0, -6.0, 0.0, 0.0]]
+    )
+    assert_close(reference.summary_concat(VALUES, TWO_TOKENS, 2), [[1.0, -2.0, 3.0, -6.0]])
+
+
+def test_the_gate_reads_the_kernel_as_inputs_by_outputs():
+    # h = [1, 2], h @ kernel = [0, ln3]: gates [.5, .75], summary [.5 * 1, .75 * 2].
+    kernel = [[0.0, LN3], [0.0, 0.0]]
+    assert_close(reference.summary_gated([[[1.0, 2.0]]], None, kernel, [0.0, 0.0]), [[0.5, 1.5]])
+
+
+def test_summary_last_is_the_final_state_of_the_top_layer():
+    layers = [
+        (cell_weights("lstm", 3, 2), cell_weights("lstm", 3, 2, seed=10)),
+        (cell_weights("lstm", 4, 2, seed=20), cell_weights("lstm", 4, 2, seed=30)),
+    ]
+    values, states = reference.stacked("lstm", random(4, 5, 3), MASK, layers)
+    summary = reference.summary_last(states)
+    for b in range(4):  # forward half at the last token, backward half at the first
+        tokens = np.flatnonzero(MASK[b])
+        assert_close(summary[b, :2], values[b, tokens[-1], :2], 0)
+        assert_close(summary[b, 2:], values[b, tokens[0], 2:], 0)
+
+
+def test_summary_concat_refuses_tokens_behind_its_length():
+    with pytest.raises(ValueError, match="a token at 1"):
+        reference.summary_concat(VALUES, TWO_TOKENS, 1)
+
+
+def test_summaries_of_a_row_without_tokens_are_zero():
+    nothing = [[0, 0, 0]]
+    assert_close(reference.summary_mean(VALUES, nothing), [[0.0, 0.0]])
+    assert_close(reference.summary_max(VALUES, nothing), [[0.0, 0.0]])
+    assert_close(reference.summary_gated(VALUES, nothing, np.eye(2), [0.0, 0.0]), [[0.0, 0.0]])
+
+
+# === Bridges ===
+
+
+def test_bridges_by_hand():
+    h, c = [[LN2, 0.0]], [[0.0, LN3]]
+    assert_close(reference.bridge_zeros("lstm", 2, 1, 3), np.zeros((2, 2, 1, 3)))
+    assert_close(reference.bridge_copy(((h, c),)), [[h, c]])
+    # Two values to one unit: tanh(ln2 * 1) = .6 for h; tanh(ln3 * 2 - ln3) = .8 for c.
+    weights = ((([[1.0], [7.0]], [0.0]), ([[7.0], [2.0]], [-LN3])),)
+    assert_close(reference.bridge_dense(((h, c),), weights), [[[[0.6]], [[0.8]]]])
+    # Both states from the summary [ln2, 0]: tanh(ln2) = .6 and tanh(7 ln2 - ln3).
+    assert_close(reference.bridge_summary(h, weights), [[[[0.6]], [[math.tanh(7 * LN2 - LN3)]]]])
+
+
+# === Readouts ===
+
+
+def test_readouts_by_hand():
+    state, context, embedded = [[1.0]], [[3.0, 4.0]], [[2.0]]
+    assert_close(reference.features_linear(state, context), [[1.0, 3.0, 4.0]])
+    # [c; s] = [3, 4, 1]: 3 * 0 + 4 * 0 + 1 * ln2, and 3 ln3 + 4 * 0 - 2 ln3.
+    kernel = [[0.0, LN3], [0.0, 0.0], [LN2, -2 * LN3]]
+    assert_close(reference.features_tanh(state, context, kernel), [[0.6, 0.8]])
+    # [s; y; c] = [1, 2, 3, 4]: t = [s, -c_2, y, c_1] = [1, -4, 2, 3], so [1, 3].
+    kernel = [[1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1], [0, -1, 0, 0]]
+    assert_close(reference.features_maxout(state, embedded, context, kernel), [[1.0, 3.0]])
+    # [2, 4] @ [[1, 0, 1], [0, 1, 1]] + [0, 0, 10] = [2, 4, 16]
+    logits = reference.output_logits([[2.0, 4.0]], [[1, 0, 1], [0, 1, 1]], [0, 0, 10])
+    assert_close(logits, [[2.0, 4.0, 16.0]])
+
+
+# === Decoder ===
+
+
+def identity_readout(width):
+    """Weights that make the logits equal to the features."""
+    return {"output_kernel": np.eye(width), "output_bias": np.zeros(width)}
+
+
+def test_update_then_attend_by_hand():
+    # s_1 = tanh(ln2) = .6. Keys 1 and 3, general kernel ln3 / 1.2: the scores differ by
+    # .6 * 2 * ln3 / 1.2 = ln3, so alignments 1/4, 3/4, context 1/4 + 9/4 = 2.5. Linear features
+    # [s; c] = [.6, 2.5]. s_2 = tanh(0) = 0: uniform, context 2. The initial .9 is never a query.
+    variant = Variant(cell="simple_rnn", readout="linear")
+    weights = DecoderWeights(
+        cells=(([[1.0]], [[0.0]], [0.0]),),
+        score=lambda query, key: reference.general(query, key, [[LN3 / 1.2]]),
+        **identity_readout(2),
+    )
+    encoded = Encoded([[[1.0], [3.0], [50.0]]], [[1, 1, 0]], None, None)
+    logits, alignments = reference.decode(
+        variant, [[[LN2], [0.0]]], encoded, (([[0.9]],),), weights
+    )
+    assert_close(logits, [[[0.6, 2.5], [0.0, 2.0]]])
+    assert_close(alignments, [[[0.25, 0.75, 0.0], [0.5, 0.5, 0.0]]])
+
+
+@pytest.mark.parametrize(
+    ("readout_state", "states"), [("current", [0.8, 0.8]), ("previous", [0.6, 0.8])]
+)
+def test_attend_then_update_by_hand(readout_state, states):
+    # s_0 = .6 gives context 2.5, as above; the token is 0, s_1 = tanh(context * ln3 / 2.5) = .8.
+    # Then the scores differ by .8 * 2 * ln3 / 1.2 = 4/3 ln3: odds 3^(4/3), context 1 + 2 p; the
+    # token, 1 at the second step, adds what takes s_2 to .8 again.
+    odds = 3 ** (4 / 3)
+    p = odds / (1 + odds)
+    second = 1 + 2 * p
+    correction = LN3 - second * LN3 / 2.5
+    variant = Variant(
+        cell="simple_rnn", order="attend_update", readout="linear", readout_state=readout_state
+    )
+    weights = DecoderWeights(
+        cells=(([[correction], [LN3 / 2.5]], [[0.0]], [0.0]),),  # rows: [embedded; context]
+        score=lambda query, key: reference.general(query, key, [[LN3 / 1.2]]),
+        **identity_readout(2),
+    )
+    encoded = Encoded([[[1.0], [3.0]]], None, None, None)
+    logits, alignments = reference.decode(
+        variant, [[[0.0], [1.0]]], encoded, (([[0.6]],),), weights
+    )
+    assert_close(alignments, [[[0.25, 0.75], [1 - p, p]]])
+    assert_close(logits, [[[states[0], 2.5], [states[1], second]]])
+
+
+@pytest.mark.parametrize(("order", "state"), [("update_attend", 0.6), ("attend_update", 0.8)])
+def test_the_query_is_the_state_of_the_top_layer(order, state):
+    # The query of context 2.5 is .6, as above: the upper layer's new state, tanh(ln2) whatever it
+    # reads, or its initial state, .6 too. The lower layer has other values.
+    variant = Variant(cell="simple_rnn", order=order, readout="linear")
+    inputs = 1 if order == "update_attend" else 2
+    weights = DecoderWeights(
+        cells=(
+            (np.ones((inputs, 1)), [[0.0]], [0.0]),
+            ([[0.0]], [[0.0]], [LN2 if order == "update_attend" else LN3]),
+        ),
+        score=lambda query, key: reference.general(query, key, [[LN3 / 1.2]]),
+        **identity_readout(2),
+    )
+    encoded = Encoded([[[1.0], [3.0]]], None, None, None)
+    initial = (([[0.1]],), ([[0.6]],))
+    logits, _ = reference.decode(variant, [[[0.3]]], encoded, initial, weights)
+    assert_close(logits, [[[state, 2.5]]])
+
+
+def test_input_feeding_by_hand():
+    # No context; tanh readout of [s] with kernel 1: features f_t = tanh(s_t), f_0 = 0.
+    # s_1 = tanh(ln2 + 10 * 0) = .6, f_1 = tanh(.6); s_2 = tanh(0 + 10 f_1).
+    variant = Variant(cell="simple_rnn", context="none", input_feeding=True)
+    weights = DecoderWeights(
+        cells=(([[1.0], [10.0]], [[0.0]], [0.0]),),  # rows: [embedded; fed]
+        readout_kernel=[[1.0]],
+        **identity_readout(1),
+    )
+    logits, _ = reference.decode(variant, [[[LN2], [0.0]]], None, (([[0.0]],),), weights)
+    first = math.tanh(0.6)
+    assert_close(logits, [[[first], [math.tanh(math.tanh(10 * first))]]])
+
+
+def test_input_feeding_stands_behind_embedding_and_context():
+    # [embedded; context; fed] = [1; 2; 0], then [1; 2; f_1], kernel rows 0, ln2 / 2, -5: s_1 = .6.
+    variant = Variant(
+        cell="simple_rnn",
+        context="fixed",
+        order="attend_update",
+        input_feeding=True,
+        readout="tanh",
+    )
+    weights = DecoderWeights(
+        cells=(([[0.0], [LN2 / 2], [-5.0]], [[0.0]], [0.0]),),
+        readout_kernel=[[0.0], [1.0]],  # rows: [context; state]
+        **identity_readout(1),
+    )
+    encoded = Encoded(None, None, [[2.0]], None)
+    logits, _ = reference.decode(variant, [[[1.0], [1.0]]], encoded, (([[0.0]],),), weights)
+    first = math.tanh(0.6)
+    assert_close(logits, [[[first], [math.tanh(math.tanh(LN2 - 5 * first))]]])
+
+
+def test_without_feedback_the_tokens_change_nothing():
+    variant = Variant(
+        cell="gru", context="fixed", order="attend_update", feedback=False, readout="maxout"
+    )
+    weights = (
+        DecoderWeights(  # the recurrence reads the context (3), maxout [state (4); context (3)]
+            cells=(cell_weights("gru", 3, 4),),
+            readout_kernel=random(7, 10),
+            output_kernel=random(5, 6),
+            output_bias=random(6),
+        )
+    )
+    encoded = Encoded(None, None, random(2, 3), None)
+    initial = reference.bridge_zeros("gru", 1, 2, 4)
+    one, alignments = reference.decode(variant, random(2, 3, 9), encoded, initial, weights)
+    other, _ = reference.decode(variant, random(2, 3, 9, seed=1), encoded, initial, weights)
+    assert_close(one, other, 0)
+    assert one.shape == (2, 3, 6) and alignments.shape == (2, 3, 0)
+    assert not np.allclose(one[:, 0], one[:, 1])  # the state moves nevertheless
+
+
+def test_a_decoder_without_context_is_a_stack_of_keras_layers():
+    lower, upper = cell_weights("lstm", 3, 4), cell_weights("lstm", 4, 5, seed=40)
+    initial = (
+        (random(2, 4), random(2, 4, seed=1)),
+        (random(2, 5), random(2, 5, seed=1)),
+    )
+    embedded = random(2, 6, 3)
+    weights = DecoderWeights((lower, upper), random(5, 7), random(7))
+    variant = Variant(cell="lstm", context="none", readout="linear")
+    logits, alignments = reference.decode(variant, embedded, None, initial, weights)
+    hidden, _ = run_keras(keras_layer("lstm", 3, lower), embedded, initial_state=list(initial[0]))
+    top, _ = run_keras(keras_layer("lstm", 4, upper), hidden, initial_state=list(initial[1]))
+    assert_close(logits, top @ weights.output_kernel + weights.output_bias)
+    assert alignments.shape == (2, 6, 0)
+
+
+def test_a_decoder_with_the_fixed_context_is_keras_on_the_repeated_context():
+    embedded, summary = random(2, 6, 3), random(2, 2)
+    triple, initial = cell_weights("gru", 5, 4), ((random(2, 4),),)
+    weights = DecoderWeights((triple,), random(6, 7), random(7))
+    variant = Variant(cell="gru", context="fixed", order="attend_update", readout="linear")
+    encoded = Encoded(None, None, summary, None)
+    logits, _ = reference.decode(variant, embedded, encoded, initial, weights)
+    repeated = np.repeat(summary[:, np.newaxis], 6, axis=1)
+    inputs = np.concatenate([embedded, repeated], axis=2)
+    states, _ = run_keras(keras_layer("gru", 5, triple), inputs, initial_state=list(initial[0]))
+    features = np.concatenate([states, repeated], axis=2)
+    assert_close(logits, features @ weights.output_kernel + weights.output_bias)
+
+
+def test_luong_without_input_feeding_is_keras_attention_over_a_keras_lstm():
+    embedded, values = random(4, 6, 3), random(4, 5, 4)
+    triple, initial = cell_weights("lstm", 3, 4), ((random(4, 4), random(4, 4, seed=1)),)
+    weights = DecoderWeights(
+        (triple,), random(5, 7), random(7), readout_kernel=random(8, 5), score=reference.dot
+    )
+    encoded = Encoded(values, MASK, None, None)
+    logits, alignments = reference.decode(Variant(), embedded, encoded, initial, weights)
+    states, _ = run_keras(keras_layer("lstm", 3, triple), embedded, initial_state=list(initial[0]))
+    contexts, expected = keras.layers.Attention(dtype="float64")(
+        [states, values], mask=[None, MASK], return_attention_scores=True
+    )
+    features = np.tanh(np.concatenate([contexts, states], axis=2) @ weights.readout_kernel)
+    assert_close(alignments, expected)
+    assert_close(logits, features @ weights.output_kernel + weights.output_bias)
+
+
+def tiny_decoder(order="update_attend", num_ids=5):
+    """A random decoder of every part, with two layers: variant, encoded, initial, weights."""
+    variant = Variant(cell="lstm", order=order, input_feeding=True, readout="maxout")
+    fed, embedded, context = 4, 3, 2
+    inputs = embedded + fed + (context if order == "attend_update" else 0)
+    weights = DecoderWeights(
+        cells=(cell_weights("lstm", inputs, 4), cell_weights("lstm", 4, 4, seed=60)),
+        output_kernel=4 * random(4, num_ids),
+        output_bias=random(num_ids),
+        readout_kernel=random(4 + embedded + context, 8),
+        score=lambda query, key: reference.additive(
+            query, key, random(4, 6), random(2, 6), random(6)
+        ),
+    )
+    encoded = Encoded(random(2, 5, 2), MASK[:2], None, None)
+    initial = reference.bridge_summary(
+        random(2, 3), [[(random(3, 4, seed=n), random(4, seed=n)) for n in range(2)]] * 2
+    )
+    return variant, encoded, initial, weights
+
+
+@pytest.mark.parametrize("order", ["update_attend", "attend_update"])
+def test_decode_is_causal_and_aligns_to_tokens_alone(order):
+    variant, encoded, initial, weights = tiny_decoder(order)
+    embedded = random(2, 4, 3)
+    logits, alignments = reference.decode(variant, embedded, encoded, initial, weights)
+    assert_close(alignments.sum(axis=2), np.ones((2, 4)))
+    assert np.all(alignments[1, :, 3:] == 0) and np.all(alignments[0] > 0)
+    edited = embedded.copy()
+    edited[:, 2] += 1.0
+    edited_logits, edited_alignments = reference.decode(variant, edited, encoded, initial, weights)
+    assert_close(logits[:, :2], edited_logits[:, :2], 0)
+    assert not np.isclose(logits[:, 2:], edited_logits[:, 2:]).all(axis=2).any()
+    first = 2 if order == "update_attend" else 3  # the first alignment that the edit reaches
+    assert_close(alignments[:, :first], edited_alignments[:, :first], 0)
+    assert not np.isclose(alignments[:, first:], edited_alignments[:, first:]).all(axis=2).any()
+
+
+def test_a_previous_readout_needs_attention_first():
+    _, encoded, initial, weights = tiny_decoder()
+    with pytest.raises(ValueError, match="attend_update"):
+        reference.decode(
+            Variant(readout_state="previous"), random(2, 1, 3), encoded, initial, weights
+        )
+
+
+@pytest.mark.parametrize("option", ["cell", "context", "order", "readout"])
+def test_unknown_options_are_refused(option):
+    variant, encoded, initial, weights = tiny_decoder()
+    with pytest.raises(ValueError, match="Received: 'nonsense'"):
+        reference.decode(
+            variant._replace(**{option: "nonsense"}), random(2, 1, 3), encoded, initial, weights
+        )
+
+
+# === Probabilities and gradients ===
+
+
+def test_log_probability_by_hand():
+    # p = [1, 3, 4] / 8 at each step. Targets [1, 2]: 3/8 * 4/8; [2, PAD]: 4/8; [PAD, PAD]: 1.
+    logits = np.tile([0.0, LN3, math.log(4)], (3, 2, 1))
+    result = reference.log_probability(logits, [[1, 2], [2, 0], [0, 0]])
+    assert_close(result, [math.log(3 / 16), math.log(1 / 2), 0.0])
+
+
+def test_log_probability_sums_to_one_over_all_targets_of_one_token():
+    logits = np.repeat(random(1, 1, 5), 5, axis=0)
+    result = reference.log_probability(logits, np.arange(5)[:, np.newaxis], pad=-1)
+    assert_close(np.exp(result).sum(), 1.0)
+
+
+def test_finite_difference_of_a_polynomial():
+    # f = x^2 y: df/dx = 2 x y = 12, df/dy = x^2 = 4 at x = 2, y = 3.
+    kept = np.array([2.0])
+    gradients = reference.finite_difference(lambda x, y: x[0] ** 2 * y[0, 0], [kept, [[3.0]]])
+    assert_close(gradients[0], [12.0], 1e-8)
+    assert_close(gradients[1], [[4.0]], 1e-8)
+    assert kept[0] == 2.0
+
+
+def test_finite_difference_of_log_probability():
+    # d log p / d logits = one_hot - softmax at tokens, 0 at padding.
+    logits, target = random(2, 3, 4), np.array([[3, 1, 2], [2, 0, 0]])
+    (gradient,) = reference.finite_difference(
+        lambda array: reference.log_probability(array, target).sum(), [logits]
+    )
+    expected = np.eye(4)[target] - reference.softmax(logits)
+    expected[target == 0] = 0.0
+    assert_close(gradient, expected, 1e-8)
+
+
+def test_finite_difference_of_additive_attention():
+    # y = g.c; dy/de_j = alpha_j (g . h_j - g . c) = w_j; e_j = v . t_j, t_j = tanh(q Wq + k_j Wk).
+    # dy/dv = sum_j w_j t_j; dy/dWk = sum_j w_j k_j (v (1 - t_j^2))^T; dy/dWq = sum_j w_j q (..)^T.
+    query, values, g = random(2), random(5, 3), random(3, seed=1)
+    query_kernel, key_kernel, scale = random(2, 4), random(3, 4), random(4)
+    mask = MASK[2]
+
+    def weighted(query_kernel, key_kernel, scale):
+        contexts, _ = reference.attend(
+            lambda q, k: reference.additive(q, k, query_kernel, key_kernel, scale),
+            query[np.newaxis, np.newaxis],
+            values[np.newaxis],
+            mask=mask[np.newaxis],
+        )
+        return reference.dot(g, contexts[0, 0])
+
+    actual = reference.finite_difference(weighted, [query_kernel, key_kernel, scale])
+    t = np.tanh(query @ query_kernel + values @ key_kernel)  # (S, A)
+    alignments = reference.softmax(t @ scale, mask)
+    w = alignments * (values @ g - g @ (alignments @ values))  # (S,)
+    slope = w[:, np.newaxis] * scale * (1 - t**2)  # (S, A)
+    assert_close(actual[0], np.outer(query, slope.sum(axis=0)), 1e-8)
+    assert_close(actual[1], values.T @ slope, 1e-8)
+    assert_close(actual[2], w @ t, 1e-8)
+
+
+# === Search ===
+
+
+def table_step(token_id, state):
+    """Five ids by hand: p depends on the previous token alone; the state counts steps."""
+    table = {
+        reference.BOS: [0.30, 0.20, 0.10, 0.25, 0.15],  # PAD is likeliest, but forbidden: 3
+        3: [0.10, 0.20, 0.30, 0.05, 0.35],  # then 4, just before EOS
+        4: [0.10, 0.10, 0.70, 0.05, 0.05],  # then EOS
+    }
+    return np.log(table[token_id]) + 3.0, state + 1  # logits need no normalising
+
+
+def test_greedy_by_hand():
+    # BOS -> 3 (.25) -> 4 (.35) -> EOS (.7): PAD and BOS are barred but keep their share.
+    best = reference.greedy(table_step, 0, max_length=9)
+    assert best.token_ids == (3, 4, reference.EOS) and best.finished
+    assert_close(best.token_scores, np.log([0.25, 0.35, 0.7]))
+    assert_close(best.score, math.log(0.25 * 0.35 * 0.7))
+    assert reference.greedy(table_step, 0, max_length=3) == best  # EOS still fits
+    cut = reference.greedy(table_step, 0, max_length=2)
+    assert cut.token_ids == (3, 4) and not cut.finished
+    assert_close(cut.score, math.log(0.25 * 0.35))
+
+
+def test_greedy_takes_the_smallest_of_equal_ids():
+    best = reference.greedy(lambda token_id, state: (np.zeros(5), state), 0, max_length=3)
+    assert best.token_ids == (reference.EOS,)
+    assert_close(best.score, math.log(1 / 5))
+
+
+def test_greedy_of_an_empty_source_ends_at_once():
+    best = reference.greedy(table_step, 0, max_length=9, empty_source=True)
+    assert best.token_ids == (reference.EOS,) and best.finished
+    assert_close(best.score, math.log(0.10))
+
+
+def test_brute_force_by_hand():
+    # All of at most two tokens: EOS .1; 3 EOS .25 * .3; 4 EOS .15 * .7; cut: 33 .25 * .05, 34
+    # .25 * .35, 43 and 44 .15 * .05 (smaller ids first). Best is 4 EOS; greedy finds 34.
+    found = reference.brute_force_best(table_step, 0, max_length=2)
+    expected = [
+        ((4, 2), 0.105, True),
+        ((2,), 0.1, True),
+        ((3, 4), 0.0875, False),
+        ((3, 2), 0.075, True),
+        ((3, 3), 0.0125, False),
+        ((4, 3), 0.0075, False),
+        ((4, 4), 0.0075, False),
+    ]
+    assert [(one.token_ids, one.finished) for one in found] == [
+        (ids, finished) for ids, _, finished in expected
+    ]
+    assert_close([one.score for one in found], np.log([p for _, p, _ in expected]))
+    assert [one.penalised_score for one in found] == [one.score for one in found]
+    (only,) = reference.brute_force_best(table_step, 0, max_length=2, empty_source=True)
+    assert only == reference.greedy(table_step, 0, max_length=2, empty_source=True)
+
+
+def test_the_length_penalty_by_hand():
+    # lp(7) with alpha 2: (12/6)^2 = 4. With alpha 6, lp(1) = 1 and lp(2) = (7/6)^6 = 2.52: even the
+    # worst of two tokens, log .0075 / 2.52 = -1.94, outranks EOS alone, log .1 = -2.30.
+    assert reference.length_penalty_of(7, 2.0) == 4.0
+    assert reference.length_penalty_of(1, 0.6) == 1.0
+    found = reference.brute_force_best(table_step, 0, max_length=2, length_penalty=6.0)
+    assert found[-1].token_ids == (reference.EOS,)
+    assert_close(found[0].penalised_score, math.log(0.105) / (7 / 6) ** 6)
+    assert_close(found[0].score, math.log(0.105))
+
+
+@pytest.mark.parametrize("order", ["update_attend", "attend_update"])
+def test_scores_of_a_search_are_log_probabilities_of_teacher_forcing(order):
+    variant, encoded, initial, weights = tiny_decoder(order)
+    embeddings, row, max_length = random(5, 3), 1, 4
+    alone = Encoded(encoded.values[row : row + 1], encoded.mask[row : row + 1], None, None)
+    first = tuple(tuple(tensor[row : row + 1] for tensor in layer) for layer in initial)
+
+    def step(token_id, state):
+        logits, _, states, fed = reference.decode_step(
+            variant, embeddings[[token_id]], *state, alone, weights
+        )
+        return logits[0], (states, fed)
+
+    state = (first, reference.first_fed(variant, 1, weights))
+    found = reference.brute_force_best(step, state, max_length)
+    assert len(found) == 1 + 2 + 4 + 8 + 16
+    assert found == sorted(found, key=lambda one: -one.score)
+    greedy = reference.greedy(step, state, max_length)
+    assert greedy in found
+    for one in [*found[:3], found[-1], greedy]:
+        target_in = [reference.BOS, *one.token_ids[:-1]]
+        logits, _ = reference.decode(variant, embeddings[[target_in]], alone, first, weights)
+        assert_close(reference.log_probability(logits, [one.token_ids]), [one.score])
+        assert_close(math.fsum(one.token_scores), one.score)
+
+
+def test_all_sequences_together_are_certain_where_nothing_is_barred():
+    # With PAD and BOS of probability zero, finished and cut sequences share all the probability.
+    def step(token_id, state):
+        logits = 3 * random(5, seed=token_id + 10 * state)
+        logits[[reference.PAD, reference.BOS]] = -np.inf
+        return logits, state + 1
+
+    found = reference.brute_force_best(step, 0, max_length=4)
+    assert_close(sum(math.exp(one.score) for one in found), 1.0)
