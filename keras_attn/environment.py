@@ -13,7 +13,7 @@ def check() -> None:
     """
     if os.environ.get("TF_USE_LEGACY_KERAS", "0").lower() in ("1", "true"):
         raise ImportError(
-            "keras_attn needs Keras 3, but TF_USE_LEGACY_KERAS asks TensorFlow for Keras 2; unset it."
+            "keras_attn needs Keras 3, but TF_USE_LEGACY_KERAS asks for Keras 2; unset it."
         )
     import keras
 

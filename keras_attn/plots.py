@@ -27,7 +27,7 @@ class Alignments(NamedTuple):
         return self.plot()
 
     def plot(self, path: Any = None) -> Any:
-        """Draw the heat map: source tokens across, target tokens down, darker where more is looked at.
+        """Draw the heat map: source tokens across, target tokens down, dark where it looked.
 
         Args:
             path: Where to save it, for example "alignments.png", or None.
@@ -46,7 +46,9 @@ class Alignments(NamedTuple):
         figure = Figure(figsize=(1.5 + 0.3 * columns, 1.2 + 0.3 * rows), layout="constrained")
         axes = figure.add_subplot()
         image = axes.imshow(self.matrix, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-        across, down = ([_visible(t) for t in ts] for ts in (self.source_tokens, self.target_tokens))
+        across, down = (
+            [_visible(t) for t in ts] for ts in (self.source_tokens, self.target_tokens)
+        )
         axes.set_xticks(range(columns), across, parse_math=False)
         axes.set_yticks(range(rows), down, parse_math=False)
         axes.tick_params(top=True, bottom=False, labeltop=True, labelbottom=False, length=0)

@@ -133,9 +133,7 @@ class Attention(Component):
         context = ops.matmul(ops.cast(alignments, self.compute_dtype), memory.values)
         return context, alignments
 
-    def call(
-        self, query, value, key=None, value_mask=None, attention_mask=None, key_mask=None
-    ):
+    def call(self, query, value, key=None, value_mask=None, attention_mask=None, key_mask=None):
         """See the class."""
         memory = self.prepare(value, key, value_mask)
         if key_mask is not None:

@@ -11,7 +11,8 @@ from keras import ops
 def build_once(layer, *shapes) -> None:
     """Build `layer` unless it is built.
 
-    Keras builds nested layers when it loads them; building them again would orphan the loaded weights.
+    Keras builds nested layers when it loads them; building them again would orphan the loaded
+    weights.
     """
     if not layer.built:
         layer.build(*shapes)
@@ -48,8 +49,8 @@ def rows(x, like):
 class Component(keras.layers.Layer):
     """A layer whose children share its dtype policy and whose weights can be read in any method.
 
-    Keras casts weights to the compute dtype only inside `__call__`; `weight` does so anywhere, because
-    one decoding step is not a `__call__`.
+    Keras casts weights to the compute dtype only inside `__call__`; `weight` does so anywhere,
+    because one decoding step is not a `__call__`.
     """
 
     def weight(self, variable):

@@ -15,8 +15,8 @@ bridges = Choices("bridge")
 class Bridge(Component):
     """Base of the bridges.
 
-    `build(state_depths, final_depths, summary_depth)` gets the widths of the decoder's states and of
-    the encoder's final states, tuples over layers of tuples of int, and that of the summary.
+    `build(state_depths, final_depths, summary_depth)` gets the widths of the decoder's states and
+    of the encoder's final states, tuples over layers of tuples of int, and that of the summary.
     """
 
     uses_summary = False
@@ -104,8 +104,8 @@ class ProjectingBridge(Bridge):
 class DenseBridge(ProjectingBridge):
     """Each state from the encoder's final state of the same layer and kind, s_0 = tanh(W h_S + b).
 
-    Source: Bahdanau, Cho & Bengio 2015, arXiv:1409.0473, sec. A.2.2. Deviations: both directions are
-    read, there is a bias, and an LSTM's cell state gets a projection too.
+    Source: Bahdanau, Cho & Bengio 2015, arXiv:1409.0473, sec. A.2.2. Deviations: both directions
+    are read, there is a bias, and an LSTM's cell state gets a projection too.
 
     Raises:
         ValueError: encoder and decoder differ in their numbers of layers or of states a layer.

@@ -69,7 +69,8 @@ class Choices:
             close = difflib.get_close_matches(identifier, self.classes, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
             raise ValueError(
-                f"{self.argument}: expected one of {sorted(self.classes)}, got {identifier!r}.{hint}"
+                f"{self.argument}: expected one of {sorted(self.classes)}, "
+                f"got {identifier!r}.{hint}"
             )
         own = [option for option in options if option not in LAYER_OPTIONS]
         valid = [name for name in inspect.signature(cls).parameters if name != "kwargs"]

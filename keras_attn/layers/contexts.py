@@ -47,7 +47,7 @@ class Context(Component):
         return ()
 
     def step(self, query, memory: Memory, state: tuple):
-        """Return the context (N, D), the alignments (N, S) and the next state for queries (N, U)."""
+        """Return context (N, D), alignments (N, S) and the next state for queries (N, U)."""
         raise NotImplementedError
 
     def sequence(self, queries, memory: Memory):

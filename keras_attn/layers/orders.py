@@ -37,8 +37,8 @@ class Order(Plain):
         """Take one step over embedded (N, E).
 
         Returns:
-            The output (N, U), the recurrent states, the context (N, D), the alignments (N, S) and what
-            the context carries.
+            The output (N, U), the recurrent states, the context (N, D), the alignments (N, S) and
+            what the context carries.
         """
         raise NotImplementedError
 
@@ -49,7 +49,10 @@ class Order(Plain):
 
 @orders.register("update_attend")
 class UpdateAttend(Order):
-    """Update, then attend with the new state s_t (Luong, Pham & Manning 2015, arXiv:1508.04025, sec. 3)."""
+    """Update, then attend with the new state s_t.
+
+    Source: Luong, Pham & Manning 2015, arXiv:1508.04025, sec. 3.
+    """
 
     def input_depth(self, embedding_size, context_depth, fed_depth):
         """See `Order.input_depth`."""
@@ -74,7 +77,10 @@ class UpdateAttend(Order):
 
 @orders.register("attend_update")
 class AttendUpdate(Order):
-    """Attend with the last state s_{t-1}, then update (Bahdanau, Cho & Bengio 2015, arXiv:1409.0473)."""
+    """Attend with the last state s_{t-1}, then update.
+
+    Source: Bahdanau, Cho & Bengio 2015, arXiv:1409.0473, sec. A.2.2.
+    """
 
     def input_depth(self, embedding_size, context_depth, fed_depth):
         """See `Order.input_depth`."""

@@ -1,4 +1,4 @@
-"""Recurrence: a stack of RNN layers that runs over a whole sequence or one step, with one set of weights."""
+"""Recurrence: a stack of RNN layers over a whole sequence or one step, with the same weights."""
 
 from __future__ import annotations
 
@@ -122,8 +122,8 @@ class Recurrence(Component):
     def one_sequence(self, states):
         """Hold one recurrent dropout mask a sequence while a loop calls `step`.
 
-        Keras' cells draw that mask at their first step and keep it, so it has to be drawn outside the
-        loop and forgotten after it.
+        Keras' cells draw that mask at their first step and keep it, so it has to be drawn outside
+        the loop and forgotten after it.
         """
         cells = [layer.cell for layer in self.layers if self.recurrent_dropout]
         for cell, state in zip(cells, states, strict=False):

@@ -17,9 +17,9 @@ scorers = Choices("scorer")
 
 
 class Scorer(Component):
-    """Base of the scorers: `build(query_shape, keys_shape)`, `project_keys(keys)`, `call(query, keys)`.
+    """Base of the scorers: `build`, `project_keys` and `call`.
 
-    `build` gets the shapes of the query (B, Q, U) and of the keys before projection (B, S, C).
+    `build(query_shape, keys_shape)` gets the shapes of the query (B, Q, U) and of the keys before projection (B, S, C).
     """
 
     def project_keys(self, keys):
@@ -87,15 +87,16 @@ class ScaledDotScorer(DotScorer):
 class GeneralScorer(Scorer):
     r"""Bilinear score, e_ij = s_i^T W h_j.
 
-    Source: Luong, Pham & Manning 2015, arXiv:1508.04025, eq. 8 "general". Deviations: none. W h_j is
-    computed once per source. Weights: `kernel` (U, C).
+    Source: Luong, Pham & Manning 2015, arXiv:1508.04025, eq. 8 "general". Deviations: none.
+    W h_j is computed once per source. Weights: `kernel` (U, C).
 
     Call arguments:
         query: Float (B, Q, U).
         keys: Float (B, S, U), from `project_keys`.
 
     Returns:
-        Scores, float (B, Q, S), at least float32, unmasked. Cost: O(B*S*C*U) once, O(B*Q*S*U) after.
+        Scores, float (B, Q, S), at least float32, unmasked. Cost: O(B*S*C*U) once, O(B*Q*S*U)
+        after.
     """
 
     def build(self, query_shape, keys_shape):
@@ -117,8 +118,10 @@ class GeneralScorer(Scorer):
 class AdditiveScorer(Scorer):
     r"""Additive (MLP) score, e_ij = v^T tanh(W s_i + U h_j).
 
-    Source: Bahdanau, Cho & Bengio 2015, arXiv:1409.0473, sec. A.1.2; our query is their s_{i-1}. U h_j
-    is computed once per source. Deviation: v starts from Glorot's uniform distribution, not from zero.
+    Source: Bahdanau, Cho & Bengio 2015, arXiv:1409.0473, sec. A.1.2; our query is their s_{i-1}. U
+        h_j
+    is computed once per source. Deviation: v starts from Glorot's uniform distribution, not from
+    zero.
     Weights: `query_kernel` (U, A), `key_kernel` (C, A), `scale` (A,).
 
     Args:

@@ -100,7 +100,8 @@ class ConcatSummary(Summary):
     """The values one after another, [h_1 ... h_S], for sources of at most `length` tokens.
 
     Args:
-        length: Positive int, tokens; shorter sources are filled with zeros, longer ones are refused.
+        length: Positive int, tokens; shorter sources are filled with zeros, longer ones are
+            refused.
     """
 
     def __init__(self, length: int, **kwargs):

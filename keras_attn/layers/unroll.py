@@ -9,8 +9,8 @@ def unroll(step, inputs, state):
     """Run `step` over inputs (B, T, E) from `state`.
 
     Args:
-        step: Function of (float (B, E), state) that returns features (B, F), alignments (B, S) and the
-            next state, of the same structure, shapes and dtypes.
+        step: Function of (float (B, E), state) that returns features (B, F), alignments (B, S) and
+            the next state, of the same structure, shapes and dtypes.
         inputs: Float (B, T, E).
         state: Nested tuples of tensors.
 

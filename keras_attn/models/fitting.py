@@ -1,4 +1,4 @@
-"""From strings to what `keras.Model.fit` trains on: a dataset, and the callbacks that go with it."""
+"""From strings to what `keras.Model.fit` trains on: a dataset, and callbacks that go with it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ class Fitting(NamedTuple):
 def too_long_message(model, too_long: str):
     """Return a function of two counts that says what happened to long pairs."""
     done = "cut" if too_long == "cut" else "dropped"
-    other = "too_long='drop' leaves them out" if too_long == "cut" else "too_long='cut' keeps them, cut"
+    other = (
+        "too_long='drop' leaves them out" if too_long == "cut" else "too_long='cut' keeps them, cut"
+    )
 
     def message(count, total):
         return (

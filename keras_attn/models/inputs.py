@@ -97,7 +97,7 @@ def id_array(argument: str, ids: Any, vocabulary_size: int) -> np.ndarray:
 
 
 def source_rows_of_ids(array: np.ndarray, max_source: int) -> Ids:
-    """Return the rows of ids (B, S) up to their first EOS, or last token, cut and ended with EOS."""
+    """Return rows of ids (B, S) up to their first EOS, or last token, cut and ended with EOS."""
     bare = _token_counts(np.where(_from_end(array), PAD, array))
     flat = array[np.arange(array.shape[1]) < bare[:, None]]
     rows = source_ids(tf.RaggedTensor.from_row_lengths(flat, bare), max_source)
@@ -139,8 +139,8 @@ def target_rows(argument: str, x: Any, vocabulary: Any, max_target: int) -> Ids:
 def _ids(argument, x, size):
     if is_text(x):
         raise TypeError(
-            f"{argument}: expected integer ids, got strings. This model has no tokenisers; build it "
-            "with zoo.build(name, source=tokeniser, target=tokeniser)."
+            f"{argument}: expected integer ids, got strings. This model has no tokenisers; build "
+            "it with zoo.build(name, source=tokeniser, target=tokeniser)."
         )
     return id_array(argument, x, size)
 
@@ -148,7 +148,7 @@ def _ids(argument, x, size):
 def _texts(argument, x):
     if not is_text(x) and not (isinstance(x, list | tuple) and not x):
         raise TypeError(
-            f"{argument}: expected a string or a list of strings, got {type(x).__name__}. This model "
-            "has tokenisers; it takes no ids."
+            f"{argument}: expected a string or a list of strings, got {type(x).__name__}. This "
+            "model has tokenisers; it takes no ids."
         )
     return texts(argument, x)

@@ -127,8 +127,8 @@ class Network(keras.Model):
         """Encode sources.
 
         Args:
-            source_ids: Int (B, S), rows that end with EOS, PAD behind it. Ids outside the vocabulary
-                are UNK.
+            source_ids: Int (B, S), rows that end with EOS, PAD behind it. Ids outside the
+                vocabulary are UNK.
             training: Whether to drop out.
 
         Returns:
@@ -150,8 +150,8 @@ class Network(keras.Model):
             training: Whether to drop out.
 
         Returns:
-            Logits, at least float32 (N, V), alignments (N, S), width 0 without attention, and the next
-            state.
+            Logits, at least float32 (N, V), alignments (N, S), width 0 without attention, and the
+            next state.
         """
         token_ids = ops.convert_to_tensor(token_ids)
         embedded = self._embed_target(token_ids, memory, training)
@@ -176,7 +176,7 @@ class Network(keras.Model):
         return self._logits(features)
 
     def portable(self):
-        """Return a context in which graphs are traced for every device, not for this machine's GPU."""
+        """Return a context in which graphs are traced for every device, not for a GPU alone."""
         return without_cudnn([*self.encoder.layers, *self.decoder.recurrence.layers])
 
     def alignments(self, inputs):
@@ -243,14 +243,14 @@ class Network(keras.Model):
 
         Args:
             optimizer: Any Keras optimizer, or its name.
-            loss: "auto" (cross-entropy, the mean over the real tokens of a batch), or any Keras loss of
-                (target_out, logits). A loss object's own reduction holds.
-            metrics: "auto" (token accuracy and perplexity), or any Keras metrics. All are weighted, so
-                that padding does not count.
+            loss: "auto" (cross-entropy, the mean over the real tokens of a batch), or any Keras loss
+                of (target_out, logits). A loss object's own reduction holds.
+            metrics: "auto" (token accuracy and perplexity), or any Keras metrics. All are weighted,
+                so that padding does not count.
             weighted_metrics: More of them.
             label_smoothing: Float in [0, 1), for "auto".
-            scheduled_sampling: Float in [0, 1], the chance that the model's own token is fed back in
-                training, or a Keras schedule of the optimizer's iterations.
+            scheduled_sampling: Float in [0, 1], the chance that the model's own token is fed back
+                in training, or a Keras schedule of the optimizer's iterations.
             **kwargs: `run_eagerly`, `steps_per_execution`, `jit_compile`, ... of Keras.
 
         Raises:
@@ -336,9 +336,7 @@ class TiedProjection(keras.layers.Layer):
 
     def build(self, features_shape, embeddings_shape=None):
         """Make the bias."""
-        self.bias = self.add_weight(
-            shape=(self.vocabulary_size,), initializer="zeros", name="bias"
-        )
+        self.bias = self.add_weight(shape=(self.vocabulary_size,), initializer="zeros", name="bias")
         self.built = True
 
     def call(self, features, embeddings):

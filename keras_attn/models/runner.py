@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import tensorflow as tf
 
 from keras_attn.search import greedy
@@ -37,20 +39,38 @@ def search(model, source_ids, max_length, steps) -> SearchResult:
 
 
 class Runner:
-    """A model's compiled graphs. They read its weights where they are, so training goes on under them.
+    """A model's compiled graphs.
+
+    They read its weights where they are, so a model that trains on answers with its newest ones.
 
     Args:
         model: A `Seq2Seq`.
     """
 
     def __init__(self, model):
-        def searched(source_ids, max_length, steps):
-            return search(model, source_ids, max_length, steps)
+        self.model = model
 
-        def scored(source_ids, target_in, target_out):
-            logits = model({"source": source_ids, "target_in": target_in}, training=False)
+    @functools.cached_property
+    def search(self):
+        """Function of source_ids (B, S), max_length (B,) and steps to a `SearchResult`."""
+        return _graph(functools.partial(search, self.model), IDS, ROWS, SCALAR)
+
+    @functools.cached_property
+    def score(self):
+        """Function of source_ids (B, S), target_in and target_out (B, T) to log p (B,)."""
+
+        def score(source_ids, target_in, target_out):
+            logits = self.model({"source": source_ids, "target_in": target_in}, training=False)
             losses = negative_log_likelihood(target_out, logits)
             return -tf.reduce_sum(losses * real_tokens(target_out, losses.dtype), axis=-1)
 
-        self.search = tf.function(searched, input_signature=[IDS, ROWS, SCALAR], autograph=False)
-        self.score = tf.function(scored, input_signature=[IDS, IDS, IDS], autograph=False)
+        return _graph(score, IDS, IDS, IDS)
+
+
+def _graph(function, *signature):
+    """Trace `function` once for all shapes of its signature."""
+    traced = tf.function(function, input_signature=signature, autograph=False)
+    concrete = traced.get_concrete_function()
+    return lambda *arrays: concrete(
+        *(tf.constant(a, spec.dtype) for a, spec in zip(arrays, signature, strict=True))
+    )

@@ -103,7 +103,7 @@ class Seq2Seq(Network):
                 "cannot weigh; give sample_weight, one number a pair, instead."
             )
         callbacks = [*_callback_list(callbacks), StopOnNaN()]
-        prepare = {"batch_size": batch_size, "too_long": too_long}
+        prepare: dict[str, Any] = {"batch_size": batch_size, "too_long": too_long}
         if inputs.is_text(x):
             if validation_split and validation_data is None:
                 (x, y, sample_weight), validation_data = fitting.split(
@@ -157,7 +157,9 @@ class Seq2Seq(Network):
 
     def _batches_of(self, data, **prepare):
         """Turn validation data into what Keras validates on."""
-        x, y, sample_weight = (*data, None, None)[:3] if isinstance(data, tuple) else (data, None, None)
+        x, y, sample_weight = (
+            (*data, None, None)[:3] if isinstance(data, tuple) else (data, None, None)
+        )
         if inputs.is_text(x):
             return fitting.from_text(self, x, y, sample_weight, **prepare).dataset
         self._check_ids(x, y)
@@ -169,8 +171,8 @@ class Seq2Seq(Network):
             missing = {"source", "target_in"} - set(x)
             if missing:
                 raise ValueError(
-                    "x: expected strings, or a dict of ids 'source' and 'target_in'; got one without "
-                    f"{sorted(missing)}."
+                    "x: expected strings, or a dict of ids 'source' and 'target_in'; got one "
+                    f"without {sorted(missing)}."
                 )
             source = inputs.id_array("x['source']", x["source"], self.source_size)
             target_in = inputs.id_array("x['target_in']", x["target_in"], self.target_size)
@@ -241,7 +243,8 @@ class Seq2Seq(Network):
             return self.max_target
         if positive("max_length", max_length) > self.max_target:
             raise ValueError(
-                f"max_length: expected at most max_target={self.max_target} tokens, got {max_length}."
+                f"max_length: expected at most max_target={self.max_target} tokens, "
+                f"got {max_length}."
             )
         return max_length
 
@@ -276,7 +279,7 @@ class Seq2Seq(Network):
         longest = np.maximum(sources.lengths, targets.lengths)
         for chosen, source_ids in chunks(sources, positive("batch_size", batch_size), longest):
             target_out = padded(pipeline.selected(targets, chosen))
-            target_in = pipeline.shifted(target_out)
+            target_in = pipeline.shifted(target_out).numpy()
             scores[chosen] = self._runner.score(source_ids, target_in, target_out).numpy()
         return scores
 
@@ -298,8 +301,8 @@ class Seq2Seq(Network):
         """
         if not self.decoder.attends:
             raise ValueError(
-                "attend: this model has no attention, so there are no alignments; zoo.names('attention*') "
-                "lists those that have."
+                "attend: this model has no attention, so there are no alignments; "
+                "zoo.names('attention*') lists those that have."
             )
         rows = self._source_rows(source)
         found = self.search(source, max_length=max_length)

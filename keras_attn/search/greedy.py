@@ -14,8 +14,8 @@ def greedy(step, state, *, max_length, steps, forced_end) -> SearchResult:
     renormalising. A row ends with EOS, or is cut at its maximum length. Call it inside a graph.
 
     Args:
-        step: Function of (token_ids int64 (B,), state) that returns logits (B, V), at least float32,
-            alignments (B, S) and the next state, of the same structure, shapes and dtypes.
+        step: Function of (token_ids int64 (B,), state) that returns logits (B, V), at least
+            float32, alignments (B, S) and the next state, of the same structure, shapes and dtypes.
         state: Nested tuples of tensors.
         max_length: Int (B,), tokens, EOS included; at least 1.
         steps: Int T, the largest `max_length` and the width of the result, tokens.
@@ -40,7 +40,13 @@ def greedy(step, state, *, max_length, steps, forced_end) -> SearchResult:
         index = tf.cast(t, tf.int32)
         arrays = tuple(a.write(index, x) for a, x in zip(arrays, outputs, strict=True))
         ended = ended | (token == EOS) | (t + 1 >= max_length)
-        return t + 1, token, ended, tf.nest.pack_sequence_as(state, tf.nest.flatten(following)), arrays
+        return (
+            t + 1,
+            token,
+            ended,
+            tf.nest.pack_sequence_as(state, tf.nest.flatten(following)),
+            arrays,
+        )
 
     def going(t, token, ended, state, arrays):
         return (t < steps) & ((t == 0) | ~tf.reduce_all(ended))

@@ -52,7 +52,7 @@ _DTYPES = {
     22: "uint32",
     23: "uint64",
 }
-_STRING = 7
+_STRING, _BOOL = 7, 10
 _STRING_SIZE = 24  # bytes of a TF_TString
 _CODES = (
     "OK CANCELLED UNKNOWN INVALID_ARGUMENT DEADLINE_EXCEEDED NOT_FOUND ALREADY_EXISTS "
@@ -105,7 +105,6 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {  # name: (result, arguments)
     "TF_TensorFromProto": (None, [_buffer, _pointer, _pointer]),
     "TF_TensorData": (_pointer, [_pointer]),
     "TF_TensorType": (_int, [_pointer]),
-    "TF_TensorByteSize": (_size, [_pointer]),
     "TF_NumDims": (_int, [_pointer]),
     "TF_Dim": (_int64, [_pointer, _int]),
     "TF_DeleteTensor": (None, [_pointer]),
@@ -179,13 +178,15 @@ class Session:
         SessionError: The model or a library does not load.
     """
 
-    def __init__(self, path: str | os.PathLike[str], op_libraries: Iterable[Any] = ()):
+    def __init__(
+        self, path: str | os.PathLike[str], op_libraries: Iterable[str | os.PathLike[str]] = ()
+    ):
         path = os.fspath(path)
         if not list(Path(path).glob("saved_model.*")):
             raise FileNotFoundError(f"There is no SavedModel in {path!r}")
         self._c = c = _c_api()
-        for library in map(os.fspath, op_libraries):
-            with _status(c, f"Loading {library!r}") as status:
+        for library in op_libraries:
+            with _status(c, f"Loading {os.fspath(library)!r}") as status:
                 handle = c.TF_LoadLibrary(os.fsencode(library), status)
             c.TF_DeleteLibraryHandle(handle)
         self._graph, self._session, meta_graph = _load(c, path)
@@ -245,14 +246,13 @@ class Session:
         stack: contextlib.ExitStack,
     ) -> Sequence[int]:
         """Calls the session; `stack` frees what it returns."""
+        inputs = (_Output * len(feeds))(*map(self._find, feeds))
+        values = (_pointer * len(feeds))(*tensors)
+        outputs = (_Output * len(fetches))(*map(self._find, fetches))
         results = (_pointer * len(fetches))()
-        arguments = (
-            *((_Output * len(feeds))(*map(self._find, feeds)), (_pointer * len(feeds))(*tensors)),
-            len(feeds),
-            *((_Output * len(fetches))(*map(self._find, fetches)), results, len(fetches)),
-        )
+        fed, fetched = (inputs, values, len(feeds)), (outputs, results, len(fetches))
         with _status(self._c, "Running") as status:
-            self._c.TF_SessionRun(self._session, None, *arguments, None, 0, None, status)
+            self._c.TF_SessionRun(self._session, None, *fed, *fetched, None, 0, None, status)
         for result in results:
             stack.callback(self._c.TF_DeleteTensor, result)
         return list(results)
@@ -311,8 +311,8 @@ def _c_api() -> SimpleNamespace:
     paths = [folder / f"libtensorflow_{part}{suffix}" for part in ("framework", "cc")]
     if not all(path.is_file() for path in paths):
         raise OSError(
-            f"This wheel of TensorFlow has no {' and '.join(map(str, paths))}: its C API can be "
-            f"used with the wheels for Linux, not on {sys.platform!r} with this one"
+            f"TensorFlow's C API is expected in {' and '.join(map(str, paths))}, which this wheel "
+            f"for {sys.platform!r} does not have; the Linux wheels of TensorFlow 2.21 do"
         )
     libraries = [ctypes.CDLL(str(path)) for path in paths]
     functions = SimpleNamespace()
@@ -373,9 +373,9 @@ def _as_array(value: Any, dtype: str, name: str) -> np.ndarray:
     if dtype == "string":
         texts = np.array(value, dtype=object)
         for index, text in enumerate(texts.flat):
-            texts.flat[index] = text = text.encode() if isinstance(text, str) else text
-            if not isinstance(text, bytes):
+            if not isinstance(text, str | bytes):
                 raise ValueError(f"The input {name!r} wants texts. Received: {type(text)}")
+            texts.flat[index] = text.encode() if isinstance(text, str) else bytes(text)
         return texts
     given = np.asarray(value)
     kinds = {"b": "biuf", "i": "biuf", "u": "biuf", "f": "biuf", "c": "biufc"}
@@ -395,16 +395,18 @@ def _new_tensor(c: SimpleNamespace, stack: contextlib.ExitStack, array: np.ndarr
         code = next(code for code, name in _DTYPES.items() if name == array.dtype.name)
         shape = (_int64 * array.ndim)(*array.shape)
         tensor = c.TF_AllocateTensor(code, shape, array.ndim, array.nbytes)
+        if not tensor:
+            raise MemoryError(f"No room for {array.nbytes} bytes")
         stack.callback(c.TF_DeleteTensor, tensor)
         ctypes.memmove(c.TF_TensorData(tensor), array.ctypes.data, array.nbytes)
         return tensor
-    # By way of a TensorProto the texts belong to TensorFlow, which frees them with the tensor. A
-    # tensor filled by TF_StringCopy has to be emptied by hand, while a graph may still hold it.
+    # By way of a TensorProto the texts are TensorFlow's, which frees them when it drops the tensor.
+    # Filled in by TF_StringCopy, the texts of a tensor that the graph keeps would never be freed.
     dims = b"".join(_field(2, _field(1, size)) for size in array.shape)
     texts = b"".join(_field(8, text) for text in array.flat)
     message = _field(1, _STRING) + _field(2, dims) + texts
     buffer = _Buffer(ctypes.cast(_text(message), _pointer), len(message), None)
-    tensor = c.TF_AllocateTensor(_STRING, None, 0, _STRING_SIZE)
+    tensor = c.TF_AllocateTensor(_BOOL, None, 0, 1)  # any: what is read takes its place
     stack.callback(c.TF_DeleteTensor, tensor)
     with _status(c, "Making a tensor of texts") as status:
         c.TF_TensorFromProto(ctypes.byref(buffer), tensor, status)

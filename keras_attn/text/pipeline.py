@@ -1,8 +1,9 @@
 """From pairs of strings to padded batches of ids, bucketed by length.
 
-Strings in memory are tokenised once. Every epoch then has an order of its own, a function of the seed
-and the number of the epoch alone, so that a run resumed at epoch n sees what an uninterrupted one saw.
-Pairs of similar length share a batch, and a batch is padded to one of a few widths.
+Strings in memory are tokenised once. Every epoch then has an order of its own, a function of the
+seed
+and the number of the epoch alone, so that a run resumed at epoch n sees what an uninterrupted one
+saw. Pairs of similar length share a batch, and a batch is padded to one of a few widths.
 """
 
 from __future__ import annotations
@@ -140,14 +141,16 @@ def batches(
         epoch: Int, or a variable that holds one and is read whenever the dataset is started.
 
     Returns:
-        A dataset of ({"source": (B, S), "target_in": (B, T)}, target_out (B, T)[, sample_weight (B,)]),
-        ids int32, padded with 0.
+        A dataset of ({"source": (B, S), "target_in": (B, T)}, target_out (B, T)[, sample_weight
+        (B,)]), ids int32, padded with 0.
     """
     cut = plan(np.maximum(sources.lengths, targets.lengths), batch_size)
     limits = int(sources.lengths.max()), int(targets.lengths.max())
     weights = None if sample_weight is None else np.asarray(sample_weight, np.float32)
     bucket = tf.constant(cut.bucket)
-    data = [tf.constant(x) for x in (sources.values, sources.starts, targets.values, targets.starts)]
+    data = [
+        tf.constant(x) for x in (sources.values, sources.starts, targets.values, targets.starts)
+    ]
 
     def order(now):
         if not shuffle:
@@ -225,7 +228,11 @@ def _repadded(batch, max_source, max_target):
         return tf.pad(ids, [[0, 0], [0, missing]])
 
     target_out = pad(target_out, max_target)
-    return ({"source": pad(x["source"], max_source), "target_in": shifted(target_out)}, target_out, *weight)
+    return (
+        {"source": pad(x["source"], max_source), "target_in": shifted(target_out)},
+        target_out,
+        *weight,
+    )
 
 
 def _finished(dataset):
@@ -242,7 +249,11 @@ def shifted(target_out):
 
 def _permutation(size, seed, number):
     keys = tf.random.stateless_uniform(
-        [size], seed=tf.stack([tf.cast(seed, tf.int64), number]), maxval=None, dtype=tf.int64, minval=None
+        [size],
+        seed=tf.stack([tf.cast(seed, tf.int64), number]),
+        maxval=None,
+        dtype=tf.int64,
+        minval=None,
     )
     return tf.argsort(keys, stable=True)
 

@@ -53,8 +53,8 @@ class TooLongReport(keras.callbacks.Callback):
 class StopOnNaN(keras.callbacks.Callback):
     """Stop when the loss is not a number, and give back the last good weights.
 
-    Good are weights, and optimizer variables, that were finite when kept and from which the loss was
-    still a number. They are kept every `every` batches, in memory.
+    Good are weights, and optimizer variables, that were finite when kept and from which the loss
+    was still a number. They are kept every `every` batches, in memory.
 
     Args:
         every: Positive int, batches.
@@ -119,8 +119,10 @@ class GenerationMetrics(keras.callbacks.Callback):
     """Generate at the end of epochs, and log how good the whole sequences are.
 
     Logs `<prefix>exact_match`, the fraction of pairs generated without any error, and
-    `<prefix>edit_distance_rate`, edits (insertions, deletions, substitutions of tokens) over the tokens
-    of the references. EarlyStopping and ModelCheckpoint can monitor both if they come later in the list.
+    `<prefix>edit_distance_rate`, edits (insertions, deletions, substitutions of tokens) over the
+    tokens
+    of the references. EarlyStopping and ModelCheckpoint can monitor both if they come later in the
+    list.
 
     Args:
         sources: What `Seq2Seq.generate` takes: n strings, or ids (n, S).

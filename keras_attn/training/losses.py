@@ -70,8 +70,8 @@ def over_replicas(count):
 class TokenMean(keras.losses.Loss):
     """The mean of a loss over the real tokens of the whole batch, whatever the padding.
 
-    Under a distribution strategy it is the sum over a replica's tokens divided by the number of real
-    tokens of all replicas; a replica without any contributes 0.
+    Under a distribution strategy it is the sum over a replica's tokens divided by the number of
+    real tokens of all replicas; a replica without any contributes 0.
 
     Args:
         loss: A Keras loss object of one value a token, or None for cross-entropy from logits.
@@ -136,6 +136,6 @@ def by_name(loss: Any, label_smoothing: float = 0.0) -> Any:
         return TokenMean()
     found = keras.losses.get(loss)
     raise ValueError(
-        f"loss: {loss!r} is known to Keras as {found!r}, but targets here are ids (B, T) and outputs "
-        "logits (B, T, V); use 'auto', or give a loss object or function."
+        f"loss: {loss!r} is known to Keras as {found!r}, but targets here are ids (B, T) and "
+        "outputs are logits (B, T, V); use 'auto', or give a loss object or function."
     )

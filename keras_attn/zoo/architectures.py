@@ -141,8 +141,8 @@ def _attention_scaled_dot():
     _attention_card(
         "attention, additive (MLP) score, after the update",
         "v^T tanh(W_a s_t + U_a h_j)",
-        "The score: Bahdanau, Cho & Bengio 2015, arXiv:1409.0473, sec. A.1.2; the rest: Luong, Pham & "
-        "Manning 2015, arXiv:1508.04025. order='attend_update' gives Bahdanau's order.",
+        "The score: Bahdanau, Cho & Bengio 2015, arXiv:1409.0473, sec. A.1.2; the rest: Luong, "
+        "Pham & Manning 2015, arXiv:1508.04025. order='attend_update' gives Bahdanau's order.",
     ),
 )
 def _attention_additive():

@@ -10,9 +10,9 @@ from keras_attn.layers.bridges import bridges
 from keras_attn.layers.contexts import AttentionContext, contexts
 from keras_attn.layers.decoder import Decoder
 from keras_attn.layers.encoders import encoders
+from keras_attn.layers.readouts import readouts
 from keras_attn.layers.recurrence import Recurrence
 from keras_attn.layers.summaries import summaries
-from keras_attn.layers.readouts import readouts
 from keras_attn.models import Seq2Seq
 
 EQUAL_DEPTHS = ("dot", "scaled_dot")
@@ -28,7 +28,8 @@ def compose(options: dict[str, Any], source: Any, target: Any, name: str) -> Seq
         name: The model's name.
 
     Raises:
-        ValueError: options outside their range, that do not fit, or of which one would have no effect.
+        ValueError: options outside their range, that do not fit, or of which one would have no
+            effect.
     """
     encoder, decoder = _encoder(options), _decoder(options)
     if options["summary"] != "last" and not decoder.reads_summary:
@@ -75,9 +76,7 @@ def _encoder(options):
         options["encoder"],
         units=units,
         summary=_by_name(summaries, summary, dtype=options["dtype"], **length),
-        **_taken(
-            options, "cell num_layers bidirectional residual dropout recurrent_dropout dtype"
-        ),
+        **_taken(options, "cell num_layers bidirectional residual dropout recurrent_dropout dtype"),
     )
 
 
@@ -95,9 +94,7 @@ def _decoder(options):
         context=_context(options),
         bridge=_by_name(bridges, options["bridge"], dtype=dtype),
         readout=_readout(options),
-        **_taken(
-            options, "order start feedback input_feeding readout_state dropout dtype"
-        ),
+        **_taken(options, "order start feedback input_feeding readout_state dropout dtype"),
     )
 
 

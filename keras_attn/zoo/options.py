@@ -36,7 +36,9 @@ def _named(default, meaning, choices):
 
 
 OPTIONS: dict[str, Option] = {
-    "units": Option(256, "width of the decoder, and of the encoder in each direction (half for dots)"),
+    "units": Option(
+        256, "width of the decoder, and of the encoder in each direction (half for dots)"
+    ),
     "embedding_size": Option(128, "width of the embedded tokens"),
     "cell": _named("lstm", "the recurrent cell of encoder and decoder", CELLS),
     "num_layers": Option(1, "layers of the encoder, and of the decoder"),
@@ -53,7 +55,9 @@ OPTIONS: dict[str, Option] = {
     "normaliser": _named("softmax", "scores to alignments", normalisers.classes),
     "window": _named("global", "which positions a query may look at", ("global",)),
     "input_feeding": Option(False, "whether a step reads the previous step's features"),
-    "readout": _named("tanh", "the features that the vocabulary projection reads", readouts.classes),
+    "readout": _named(
+        "tanh", "the features that the vocabulary projection reads", readouts.classes
+    ),
     "readout_state": _named("current", "the state that the readout sees", ("current", "previous")),
     "dropout": Option(0.2, "fraction dropped of embeddings, layer inputs and features"),
     "recurrent_dropout": Option(0.0, "fraction dropped of the recurrent inputs"),

@@ -79,8 +79,8 @@ def _canonical(name: Any) -> str:
 def register(name: str, card: Card) -> Callable:
     """Register an architecture of your own.
 
-    Decorates a function without arguments that returns the options it changes, as a dict; a value may
-    be a name or an object, such as a scorer of yours.
+    Decorates a function without arguments that returns the options it changes, as a dict; a value
+    may be a name or an object, such as a scorer of yours.
 
     Args:
         name: A name that is not taken.
@@ -110,8 +110,8 @@ def names(pattern: str = "*", weights: bool = False) -> list[str]:
 
     Args:
         pattern: Such as "attention*".
-        weights: Whether to list trained weights, "architecture.tag", in place of architectures. None
-            are shipped yet.
+        weights: Whether to list trained weights, "architecture.tag", in place of architectures.
+            None are shipped yet.
     """
     return [] if weights else sorted(fnmatch.filter(_cards, _canonical(pattern)))
 
@@ -171,7 +171,8 @@ def build(
             )
         return _load(found.name, tag or weights)
     options = resolve(found.changes, overrides)
-    return compose(options, *(IDS if v is None else v for v in (source, target)), found.name)
+    source, target = (IDS if given is None else given for given in (source, target))
+    return compose(options, source, target, found.name)
 
 
 def _load(name: str, weights: Any) -> Seq2Seq:

@@ -1,0 +1,39 @@
+# Everything runs from a bare machine with Python 3.11 or later: the first target that needs it makes .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help quickstart test lint types format clean
+
+help:
+	@echo "make quickstart   install, train a model on dates, look at it, export it, run the export"
+	@echo "make test         install, then lint, types, all tests"
+	@echo "make format       format the code"
+	@echo "make clean        remove .venv and what was built"
+
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"keras_attn needs Python 3.11 or later, but {sys.executable} is {v.major}.{v.minor}; run: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv "$(VENV)"
+	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch "$(INSTALLED)"
+
+quickstart: $(INSTALLED)
+	"$(BIN)/python" examples/quickstart.py
+
+lint: $(INSTALLED)
+	"$(BIN)/ruff" check .
+	"$(BIN)/ruff" format --check .
+
+types: $(INSTALLED)
+	"$(BIN)/mypy"
+
+format: $(INSTALLED)
+	"$(BIN)/ruff" check --fix .
+	"$(BIN)/ruff" format .
+
+test: lint types
+	"$(BIN)/python" -m pytest -n 2 --dist loadfile
+
+clean:
+	rm -rf "$(VENV)" build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
