@@ -19,7 +19,8 @@ scorers = Choices("scorer")
 class Scorer(Component):
     """Base of the scorers: `build`, `project_keys` and `call`.
 
-    `build(query_shape, keys_shape)` gets the shapes of the query (B, Q, U) and of the keys before projection (B, S, C).
+    `build(query_shape, keys_shape)` gets the shapes of the query (B, Q, U) and of the keys before
+    projection (B, S, C).
     """
 
     def project_keys(self, keys):

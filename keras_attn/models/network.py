@@ -243,8 +243,8 @@ class Network(keras.Model):
 
         Args:
             optimizer: Any Keras optimizer, or its name.
-            loss: "auto" (cross-entropy, the mean over the real tokens of a batch), or any Keras loss
-                of (target_out, logits). A loss object's own reduction holds.
+            loss: "auto" (cross-entropy, the mean over the real tokens of a batch), or any Keras
+                loss of (target_out, logits). A loss object's own reduction holds.
             metrics: "auto" (token accuracy and perplexity), or any Keras metrics. All are weighted,
                 so that padding does not count.
             weighted_metrics: More of them.

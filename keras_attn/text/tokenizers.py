@@ -317,8 +317,8 @@ class CharacterTokenizer(_VocabularyTokenizer):
 
     Raises:
         TypeError: An element of `vocabulary` is not a str.
-        ValueError: The special tokens are not first or alone; a token is repeated or is not one
-            character.
+        ValueError: The special tokens are not first, or nothing follows them; a token is repeated,
+            or is not one character.
 
     >>> tokenizer = CharacterTokenizer.learn(["banana"])
     >>> tokenizer.vocabulary
@@ -361,8 +361,8 @@ class WhitespaceTokenizer(_VocabularyTokenizer):
 
     Raises:
         TypeError: An element of `vocabulary` is not a str.
-        ValueError: The special tokens are not first or alone; a token is repeated, empty, or holds
-            whitespace.
+        ValueError: The special tokens are not first, or nothing follows them; a token is repeated,
+            empty, or holds whitespace.
 
     >>> tokenizer = WhitespaceTokenizer.learn(["F OW N", "F IY"])
     >>> tokenizer.vocabulary[4:]

@@ -74,7 +74,7 @@ class StopOnNaN(keras.callbacks.Callback):
         return [*self.model.variables, *self.model.optimizer.variables]
 
     def _keep(self, batch):
-        values = [np.array(v) for v in self._variables()]
+        values = [v.numpy() for v in self._variables()]
         if all(np.isfinite(v).all() for v in values if np.issubdtype(v.dtype, np.floating)):
             self.good, self.kept_at = values, (self.epoch, batch)
 

@@ -1,0 +1,5 @@
+"""Set-up of all tests."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

@@ -1,0 +1,152 @@
+"""Every architecture, exported and run through TensorFlow's C API alone, answers as it does here."""
+
+from __future__ import annotations
+
+import base64
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import examples
+import numpy as np
+import pytest
+
+import keras_attn.serving
+from keras_attn import zoo
+
+SESSION = Path(keras_attn.serving.__file__).with_name("session.py")
+RUN = Path(__file__).parent.parent / "run_export.py"
+
+
+def sources():
+    """Return 200 strings: words, and all that could go wrong."""
+    rng = random.Random(0)
+    alphabet = "abcdefghijklmnopqrstuvwxyz üïøé"
+    odd = [
+        "",
+        " ",
+        "\n",
+        "\0",
+        "a\0b",
+        "🙂",
+        "👩‍👩‍👧",
+        "e\u0301",
+        "\ufeffabc",
+        "ЖЖЖ",
+        "</s>",
+        "<pad><s>",
+        "<unk>",
+        "x" * 11,
+        "x" * 12,
+        "x" * 10_000,
+        "a" * 10_000,
+        b"\xff\xfe",
+        b"abc\x80",
+        b"\xed\xa0\x80",
+        b"\xf0\x9f\x99",
+    ]
+    words = [
+        "".join(rng.choices(alphabet, k=rng.randrange(1, 16))) for _ in range(200 - len(odd))
+    ]
+    return odd + words
+
+
+def run(path, requests):
+    """Return the answers, and the signatures, of an export in a process of its own."""
+    lines = [
+        json.dumps({"signature": name, "source": [base64.b64encode(b).decode() for b in batch]})
+        for name, batch in requests
+    ]
+    done = subprocess.run(
+        [sys.executable, str(RUN), str(SESSION), str(path)],
+        input="\n".join(lines),
+        capture_output=True,
+        text=True,
+        cwd="/",
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    *answers, signatures = map(json.loads, done.stdout.splitlines())
+    return answers, signatures
+
+
+def decoded(texts):
+    return [base64.b64decode(text).decode("utf-8", "replace") for text in texts]
+
+
+def closest_call(model, source):
+    """Return the smallest gap between the two best logits on the way of a source."""
+    ids = model.search([source]).token_ids[:, 0]
+    rows = [*model.source.tokenize([source]).to_list()[0][: model.max_source - 1], 2]
+    memory, state = model.encode(np.array([rows], np.int32))
+    gaps, previous = [], np.array([1])
+    for token in ids[0]:
+        logits, _, state = model.step(previous, state, memory)
+        best = np.sort(np.array(logits)[0, 2:])
+        gaps.append(best[-1] - best[-2])
+        previous = np.array([token])
+    return min(gaps)
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_export_equals_generate(name, tmp_path):
+    model = examples.small(name)
+    path = tmp_path / "a model" / "1"
+    model.export(path, verbose=False)
+    strings = sources()
+    with pytest.warns(UserWarning, match="sources were longer than"):
+        texts, found = model.generate(strings), model.search(strings)
+    batch = [s if isinstance(s, bytes) else s.encode() for s in strings]
+    requests = [("serving_default", batch), ("serving_default", []), ("serving_default", batch[:1])]
+    if model.decoder.attends:
+        requests.append(("attend", batch))
+    answers, signatures = run(path, requests)
+
+    differing = [i for i, text in enumerate(decoded(answers[0]["target"])) if text != texts[i]]
+    assert all(closest_call(model, strings[i]) < 1e-4 for i in differing), differing
+    same = np.setdiff1d(np.arange(200), differing)
+    scores = np.array(answers[0]["score"])
+    allowed = 1e-5 * np.maximum(1, np.abs(found.scores[:, 0]))
+    assert (np.abs(scores - found.scores[:, 0]) <= allowed)[same].all()
+    print(f"{name}: {len(differing)} of 200 texts differ, all of them near ties")
+    assert answers[1] == {"target": [], "score": []}
+    assert answers[2]["target"] == answers[0]["target"][:1]
+    assert len(set(texts)) > 50  # the model says different things
+
+    answer = {"target": ["string", [-1]], "score": ["float32", [-1]]}
+    assert signatures["serving_default"] == {"inputs": {"source": ["string", [-1]]}, "outputs": answer}
+    assert set(signatures) == {request[0] for request in requests}
+    if model.decoder.attends:
+        check_attend(model, answers[3], signatures["attend"], found, same, batch)
+
+
+def check_attend(model, answer, signature, found, same, batch):
+    """Look at the tokens and alignments of the `attend` signature."""
+    rows, steps, tokens = len(batch), model.max_target, model.max_source
+    assert np.shape(answer["alignments"]) == (rows, steps, tokens)
+    assert np.shape(answer["source_tokens"]) == (rows, tokens)
+    assert np.shape(answer["target_tokens"]) == (rows, steps)
+    lengths = found.lengths[:, 0]
+    assert (np.array(answer["target_lengths"]) == lengths)[same].all()
+    expected = np.zeros((rows, steps, tokens))
+    used = found.alignments[:, 0]
+    expected[:, : used.shape[1], : used.shape[2]] = used
+    np.testing.assert_allclose(np.array(answer["alignments"])[same], expected[same], atol=1e-5)
+    i = batch.index(b"a\0b")
+    shown = decoded(answer["source_tokens"][i])
+    assert shown[:5] == ["a", "<unk>", "b", "</s>", "<pad>"]
+    assert signature["outputs"]["target_lengths"] == ["int32", [-1]]
+    assert signature["outputs"]["alignments"][0] == "float32"
+
+
+def test_weights_are_stored_once_and_no_device_is_named(tmp_path):
+    model = examples.small("attention", units=64)
+    model.export(tmp_path / "1", verbose=False)
+    data = (tmp_path / "1" / "variables" / "variables.data-00000-of-00001").stat().st_size
+    weights = 4 * model.count_params()
+    assert weights <= data < 1.05 * weights + 1000
+    graph = (tmp_path / "1" / "saved_model.pb").read_bytes()
+    assert b"device:CPU" not in graph and b"jit_compile" not in graph.replace(
+        b"_XlaMustCompile", b"jit_compile"
+    )

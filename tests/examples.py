@@ -1,0 +1,56 @@
+"""Small models and texts that many tests share."""
+
+from __future__ import annotations
+
+import functools
+
+import keras
+import numpy as np
+
+from keras_attn import text, zoo
+
+WORDS = ["abc", "de", "fghij", "kl mn", "a", "hello", "ünïcødé", "zzz"]
+SPOKEN = ["c b a", "e d", "j i h g f", "n m l k", "a", "o l l e h", "é d ø c ï n ü", "z z z"]
+CLASSIC = ["context_every_step", "context_as_init", "combined", "attention"]
+
+
+@functools.cache
+def tokenizers():
+    """Return a source and a target tokeniser for `WORDS` and `SPOKEN`."""
+    source = text.CharacterTokenizer.learn([*WORDS, "bcdefghijklmnopqrstuvwxy"])
+    target = text.WhitespaceTokenizer.learn([*SPOKEN, "p q r s t u v w x y"])
+    return source, target
+
+
+def randomised(model, scale=0.4, seed=0):
+    """Give every weight small random values, so that nothing is zero by its initialiser."""
+    rng = np.random.default_rng(seed)
+    for weight in model.weights:
+        weight.assign(rng.normal(0, scale, weight.shape))
+    return model
+
+
+def small(name, **options):
+    """Return a small randomised model with tokenisers."""
+    source, target = tokenizers()
+    options = {"units": 8, "embedding_size": 6, "max_source": 12, "max_target": 9, **options}
+    keras.utils.set_random_seed(0)
+    return randomised(zoo.build(name, source=source, target=target, **options))
+
+
+@functools.cache
+def shared(name):
+    """Return `small(name)`, made once: do not train it."""
+    return small(name)
+
+
+def some_ids(model, rows=5, length=9, targets=6, seed=0):
+    """Return random source and target_in ids: rows of unequal length, padded with 0."""
+    rng = np.random.default_rng(seed)
+    source = rng.integers(3, model.source_size, (rows, length)).astype(np.int32)
+    target_in = rng.integers(3, model.target_size, (rows, targets)).astype(np.int32)
+    for row in range(rows):
+        last = rng.integers(0, length - 2) if row else length - 3
+        source[row, last:] = [2] + [0] * (length - last - 1)
+    target_in[:, 0] = 1
+    return source, target_in

@@ -1,0 +1,40 @@
+"""Run an exported model in a process without TensorFlow's Python, Keras and this package.
+
+python run_export.py SESSION_FILE MODEL < requests > answers: JSON lines, each
+{"signature": name, "source": [base64, ...]} -> {output: nested lists, strings as base64}.
+"""
+
+import base64
+import importlib.util
+import json
+import sys
+
+import numpy as np
+
+
+def plain(array):
+    if array.dtype == object:
+        array = np.vectorize(lambda b: base64.b64encode(b).decode(), otypes=[object])(array)
+    return array.tolist()
+
+
+spec = importlib.util.spec_from_file_location("session", sys.argv[1])
+session = importlib.util.module_from_spec(spec)
+sys.modules["session"] = session
+spec.loader.exec_module(session)
+with session.Session(sys.argv[2]) as model:
+    for line in sys.stdin:
+        request = json.loads(line)
+        source = np.array([base64.b64decode(s) for s in request["source"]], dtype=object)
+        answer = model.run(request["signature"], source=source)
+        print(json.dumps({key: plain(value) for key, value in answer.items()}), flush=True)
+    described = {
+        name: {
+            side: {k: [t.dtype, t.shape] for k, t in getattr(signature, side).items()}
+            for side in ("inputs", "outputs")
+        }
+        for name, signature in model.signatures.items()
+    }
+    print(json.dumps(described))
+forbidden = {"tensorflow", "keras", "keras_attn"} & {name.split(".")[0] for name in sys.modules}
+assert not forbidden, forbidden
