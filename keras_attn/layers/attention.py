@@ -66,13 +66,14 @@ class Attention(Component):
 
     def build(self, query_shape, value_shape, key_shape=None):
         """Make the scorer's weights, from shapes (B, Q, U), (B, S, D) and (B, S, C)."""
-        for argument, shape in (("query", query_shape), ("value", value_shape)):
+        key_shape = key_shape or value_shape
+        for argument, shape in (("query", query_shape), ("value", value_shape), ("key", key_shape)):
             if len(shape) != 3:
                 raise ValueError(
                     f"{argument}: expected a tensor of rank 3 (batch, positions, depth), "
                     f"got shape {tuple(shape)}."
                 )
-        build_once(self.scorer, tuple(query_shape), tuple(key_shape or value_shape))
+        build_once(self.scorer, tuple(query_shape), tuple(key_shape))
         self.built = True
 
     def prepare(self, value, key=None, value_mask=None) -> Memory:

@@ -72,17 +72,15 @@ class ProjectingBridge(Bridge):
     def build(self, state_depths, final_depths, summary_depth):
         """Make a projection for every state of every layer."""
         inputs = self.input_depths(state_depths, final_depths, summary_depth)
-        self.projections = [
-            [self._projection(u, f"state_{i}_{j}") for j, u in enumerate(layer)]
-            for i, layer in enumerate(state_depths)
-        ]
-        for projections, depths in zip(self.projections, inputs, strict=True):
-            for projection, depth in zip(projections, depths, strict=True):
+        self.projections = []  # one flat list: Keras 3.14 saves no layers of nested lists
+        for i, (units, depths) in enumerate(zip(state_depths, inputs, strict=True)):
+            for j, (u, depth) in enumerate(zip(units, depths, strict=True)):
+                projection = keras.layers.Dense(
+                    u, activation="tanh", name=f"state_{i}_{j}", dtype=self.dtype_policy
+                )
                 projection.build((None, depth))
+                self.projections.append(projection)
         super().build(state_depths, final_depths, summary_depth)
-
-    def _projection(self, units, name):
-        return keras.layers.Dense(units, activation="tanh", name=name, dtype=self.dtype_policy)
 
     def input_depths(self, state_depths, final_depths, summary_depth):
         """Return the widths of what each projection reads."""
@@ -94,10 +92,8 @@ class ProjectingBridge(Bridge):
 
     def start(self, encoded):
         """See `Bridge.start`."""
-        return tuple(
-            tuple(project(x) for project, x in zip(projections, inputs, strict=True))
-            for projections, inputs in zip(self.projections, self.inputs(encoded), strict=True)
-        )
+        projections = iter(self.projections)
+        return tuple(tuple(next(projections)(x) for x in layer) for layer in self.inputs(encoded))
 
 
 @bridges.register("dense")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -13,6 +14,13 @@ serializable = keras.saving.register_keras_serializable(package=PACKAGE)
 
 # What every Keras layer takes besides its own options.
 LAYER_OPTIONS = ("name", "dtype", "trainable")
+
+
+def unknown_name(argument: str, identifier: Any, names: Iterable[str]) -> ValueError:
+    """Return the error that says that `identifier` is none of `names`, with the closest of them."""
+    close = difflib.get_close_matches(str(identifier), names, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return ValueError(f"{argument}: expected one of {sorted(names)}, got {identifier!r}.{hint}")
 
 
 class Plain:
@@ -66,14 +74,10 @@ class Choices:
             return identifier
         cls = self.classes.get(identifier.replace("-", "_"))
         if cls is None:
-            close = difflib.get_close_matches(identifier, self.classes, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise ValueError(
-                f"{self.argument}: expected one of {sorted(self.classes)}, "
-                f"got {identifier!r}.{hint}"
-            )
+            raise unknown_name(self.argument, identifier, self.classes)
         own = [option for option in options if option not in LAYER_OPTIONS]
-        valid = [name for name in inspect.signature(cls).parameters if name != "kwargs"]
+        parameters = inspect.signature(cls).parameters.values()
+        valid = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
         unknown = sorted(set(own) - set(valid))
         if unknown:
             raise TypeError(
@@ -89,8 +93,10 @@ class Choices:
                 f"{self.argument}: option {own[0]!r} goes with a name, but an object of "
                 f"{type(identifier).__name__} was given; set it there."
             )
-        if not isinstance(identifier, tuple(self.classes.values())) and not callable(identifier):
+        if isinstance(identifier, type) or not (
+            isinstance(identifier, Plain) or callable(identifier)
+        ):
             raise TypeError(
                 f"{self.argument}: expected a name of {sorted(self.classes)} or an object, "
-                f"got {type(identifier).__name__}."
+                f"got {identifier!r}."
             )

@@ -72,7 +72,7 @@ class Decoder(Component):
         self.input_feeding = bool(input_feeding)
         self.readout_state = readout_state
         self.dropout = fraction("dropout", dropout)
-        self.drop = keras.layers.Dropout(dropout)
+        self.drop = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
 
     def _component(self, choices, identifier):
         named = {"dtype": self.dtype_policy} if isinstance(identifier, str) else {}
@@ -155,7 +155,7 @@ class Decoder(Component):
         def step(x, state):
             return self.step(x, state, memory, training)
 
-        with self.recurrence.one_sequence(state.recurrent):
+        with self.recurrence.one_sequence(state.recurrent, training):
             features, alignments, _ = unroll(step, embedded, state)
         return features, alignments
 

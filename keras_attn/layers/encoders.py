@@ -66,7 +66,9 @@ class RNNEncoder(Component):
         named = {"dtype": self.dtype_policy} if isinstance(summary, str) else {}
         self.summary = summaries.get(summary, **named)
         self.layers = [self._layer(f"layer_{i}") for i in range(num_layers)]
-        self.drops = [keras.layers.Dropout(dropout) for _ in self.layers[1:]]
+        self.drops = [
+            keras.layers.Dropout(dropout, dtype=self.dtype_policy) for _ in self.layers[1:]
+        ]
         self.supports_masking = True
 
     def _layer(self, name):

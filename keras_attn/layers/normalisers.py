@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import tensorflow as tf
 from keras import ops
 
 from keras_attn.layers.choices import Choices, Plain
@@ -44,7 +45,7 @@ class Softmax(Plain):
         """See the class."""
         allowed = ops.cast(mask, scores.dtype)
         scores = ops.where(mask, scores / self.temperature, ops.cast(MASKED, scores.dtype))
-        return ops.softmax(scores, axis=-1) * allowed
+        return tf.nn.softmax(scores) * allowed  # Keras' own warns of a source of one token
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""

@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from keras_attn.layers.base import Component, build_once, fraction, positive
-from keras_attn.layers.choices import serializable
+from keras_attn.layers.choices import serializable, unknown_name
 
 CELLS = {
     "lstm": keras.layers.LSTM,
@@ -26,7 +26,7 @@ def rnn_layer(cell: str, units: int, **kwargs):
     """
     name = str(cell).replace("-", "_")
     if name not in CELLS:
-        raise ValueError(f"cell: expected one of {sorted(CELLS)}, got {cell!r}.")
+        raise unknown_name("cell", cell, CELLS)
     return CELLS[name](units, **kwargs)
 
 
@@ -74,7 +74,10 @@ class Recurrence(Component):
             )
             for i in range(num_layers)
         ]
-        self.drops = [keras.layers.Dropout(dropout) for _ in self.layers[1:]]
+        self.drops = [
+            keras.layers.Dropout(dropout, dtype=self.dtype_policy) for _ in self.layers[1:]
+        ]
+        self._in_sequence = False
 
     @property
     def state_depths(self) -> tuple[tuple[int, ...], ...]:
@@ -108,7 +111,10 @@ class Recurrence(Component):
         return self._stacked(inputs, run, training)
 
     def step(self, inputs, states, training=False):
-        """Run one step over inputs (N, I): the output (N, U) and the next states."""
+        """Run one step over inputs (N, I): the output (N, U) and the next states.
+
+        The recurrent dropout mask is that of `one_sequence`, or, outside of it, a new one.
+        """
         following: list[tuple] = []
 
         def run(i, x):
@@ -116,23 +122,31 @@ class Recurrence(Component):
             following.append(tuple(state) if isinstance(state, list | tuple) else (state,))
             return output
 
-        return self._stacked(inputs, run, training), tuple(following)
+        output = self._stacked(inputs, run, training)
+        if not self._in_sequence:
+            self._forget_masks()
+        return output, tuple(following)
 
     @contextlib.contextmanager
-    def one_sequence(self, states):
+    def one_sequence(self, states, training=True):
         """Hold one recurrent dropout mask a sequence while a loop calls `step`.
 
         Keras' cells draw that mask at their first step and keep it, so it has to be drawn outside
         the loop and forgotten after it.
         """
-        cells = [layer.cell for layer in self.layers if self.recurrent_dropout]
-        for cell, state in zip(cells, states, strict=False):
-            cell.get_recurrent_dropout_mask(ops.ones_like(state[0]))
+        if training and self.recurrent_dropout:
+            for layer, state in zip(self.layers, states, strict=True):
+                layer.cell.get_recurrent_dropout_mask(ops.ones_like(state[0]))
+        self._in_sequence = True
         try:
             yield
         finally:
-            for cell in cells:
-                cell.reset_recurrent_dropout_mask()
+            self._in_sequence = False
+            self._forget_masks()
+
+    def _forget_masks(self):
+        for layer in self.layers:
+            layer.cell.reset_recurrent_dropout_mask()
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""

@@ -23,6 +23,10 @@ class Scorer(Component):
     projection (B, S, C).
     """
 
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.supports_masking = True  # a mask that the query carries is the attention's to pass on
+
     def project_keys(self, keys):
         """Return what `call` wants of `keys` (B, S, C): here the keys themselves."""
         return ops.cast(keys, self.compute_dtype)
@@ -119,11 +123,9 @@ class GeneralScorer(Scorer):
 class AdditiveScorer(Scorer):
     r"""Additive (MLP) score, e_ij = v^T tanh(W s_i + U h_j).
 
-    Source: Bahdanau, Cho & Bengio 2015, arXiv:1409.0473, sec. A.1.2; our query is their s_{i-1}. U
-        h_j
-    is computed once per source. Deviation: v starts from Glorot's uniform distribution, not from
-    zero.
-    Weights: `query_kernel` (U, A), `key_kernel` (C, A), `scale` (A,).
+    Source: Bahdanau, Cho & Bengio 2015, arXiv:1409.0473, sec. A.1.2; our query is their s_{i-1}.
+    U h_j is computed once per source. Deviation: v starts from Glorot's uniform distribution, not
+    from zero. Weights: `query_kernel` (U, A), `key_kernel` (C, A), `scale` (A,).
 
     Args:
         units: Positive int, width A of the compared space, or None for the query's depth.

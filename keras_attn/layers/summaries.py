@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import tensorflow as tf
 from keras import ops
 
-from keras_attn.layers.base import Component, positive
+from keras_attn.layers.base import Component, at_least_float32, positive
 from keras_attn.layers.choices import Choices
 
 summaries = Choices("summary")
@@ -39,8 +40,10 @@ class Summary(Component):
 
 def mean_over_tokens(values, mask):
     """Return the mean of `values` (B, S, D) over the True positions of `mask` (B, S): (B, D)."""
-    weights = ops.cast(mask, values.dtype)[:, :, None]
-    return ops.sum(values * weights, axis=1) / ops.maximum(ops.sum(weights, axis=1), 1)
+    wide = at_least_float32(values)
+    weights = ops.cast(mask, wide.dtype)[:, :, None]
+    mean = ops.sum(wide * weights, axis=1) / ops.maximum(ops.sum(weights, axis=1), 1)
+    return ops.cast(mean, values.dtype)
 
 
 @summaries.register("last")
@@ -101,7 +104,10 @@ class ConcatSummary(Summary):
 
     Args:
         length: Positive int, tokens; shorter sources are filled with zeros, longer ones are
-            refused.
+            refused. Padding does not count.
+
+    Raises:
+        tf.errors.InvalidArgumentError: a source has more tokens (not where XLA compiles).
     """
 
     def __init__(self, length: int, **kwargs):
@@ -115,8 +121,12 @@ class ConcatSummary(Summary):
     def call(self, values, mask, last):
         """See `Summary`."""
         values = values * ops.cast(mask, values.dtype)[:, :, None]
-        missing = self.length - ops.shape(values)[1]
-        padded = ops.pad(values, ((0, 0), (0, missing), (0, 0)))
+        tf.debugging.assert_equal(
+            tf.reduce_any(mask[:, self.length :]),
+            False,
+            f"summary 'concat': expected sources of at most {self.length} tokens.",
+        )
+        padded = ops.pad(values, ((0, 0), (0, self.length), (0, 0)))[:, : self.length]
         return ops.reshape(padded, (-1, self.length * values.shape[-1]))
 
     def get_config(self) -> dict[str, Any]:

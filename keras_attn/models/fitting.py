@@ -64,7 +64,7 @@ def from_text(
         too_long: "cut" or "drop", what to do with pairs beyond `max_source` or `max_target`.
 
     Raises:
-        ValueError: no pairs, unequal numbers, or an unknown `too_long`.
+        ValueError: no pairs, unequal numbers, an unknown `too_long`, or targets beside a dataset.
         TypeError: anything but strings.
     """
     if too_long not in ("cut", "drop"):
@@ -73,6 +73,11 @@ def from_text(
     batch_size = checked_batch_size(batch_size)
     message = too_long_message(model, too_long)
     if inputs.is_dataset(x):
+        if y is not None or sample_weight is not None:
+            raise ValueError(
+                "y, sample_weight: a dataset brings its own, as elements (source, target[, "
+                "sample_weight]); got them beside one."
+            )
         return _from_dataset(model, x, batch_size, too_long, message)
     if y is None:
         raise ValueError("y: expected the targets, one string for each source, got None.")
@@ -107,7 +112,7 @@ def from_text(
 
 def _from_dataset(model, pairs, batch_size, too_long, message) -> Fitting:
     spec = pairs.element_spec
-    if not isinstance(spec, tuple) or len(spec) not in (2, 3) or spec[1].dtype != tf.string:
+    if not isinstance(spec, tuple) or len(spec) not in (2, 3) or not inputs.is_text(spec[1]):
         raise TypeError(
             "x: expected a dataset of (source, target) or (source, target, sample_weight), both "
             f"strings, got elements of {spec}."

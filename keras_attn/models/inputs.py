@@ -45,15 +45,14 @@ def texts(argument: str, x: Any) -> list[Any]:
     if isinstance(x, str | bytes):
         return [x]
     if tf.is_tensor(x):
-        x = x.numpy()
+        x = np.asarray(x)
     if getattr(x, "ndim", 1) != 1:
         raise ValueError(f"{argument}: expected a flat list of strings, got shape {x.shape}.")
     items = x.tolist() if isinstance(x, np.ndarray) else list(x)
     for i, item in enumerate(items):
         if not isinstance(item, str | bytes):
             raise TypeError(
-                f"{argument}[{i}]: expected str or bytes, as before it, got "
-                f"{type(item).__name__} {item!r:.40}."
+                f"{argument}[{i}]: expected str or bytes, got {type(item).__name__} {item!r:.40}."
             )
     return items
 
@@ -62,7 +61,7 @@ def same_number(x: Any, y: Any, names: tuple[str, str] = ("x", "y")) -> None:
     """Raise a ValueError unless `x` and `y` have as many rows, and at least one."""
     if len(x) != len(y):
         raise ValueError(
-            f"{names[1]}: expected as many targets as there are sources, {len(x)}, got {len(y)}."
+            f"{names[1]}: expected {len(x)} rows, as many as {names[0]} has, got {len(y)}."
         )
     if len(x) == 0:
         raise ValueError(f"{names[0]}: expected at least one pair, got none.")
@@ -106,7 +105,7 @@ def source_rows_of_ids(array: np.ndarray, max_source: int) -> Ids:
 
 def target_rows_of_ids(array: np.ndarray, max_target: int) -> Ids:
     """Return the rows of ids (B, T) as they stand up to PAD, cut at `max_target`."""
-    lengths = _token_counts(array)
+    lengths = np.cumprod(array != PAD, axis=1).sum(axis=1)
     kept = np.minimum(lengths, max_target)
     starts = np.concatenate([[0], np.cumsum(kept)]).astype(np.int64)
     return Ids(array[np.arange(array.shape[1]) < kept[:, None]], starts, lengths > max_target)

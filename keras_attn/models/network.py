@@ -76,6 +76,7 @@ class Network(keras.Model):
         self.max_source = positive("max_source", max_source)
         self.max_target = positive("max_target", max_target)
         self.scheduled_sampling: Any = 0.0
+        self.sampling_seed = keras.random.SeedGenerator()
         self._make_layers()
         self.build()
 
@@ -271,8 +272,6 @@ class Network(keras.Model):
             **kwargs,
         )
         self.scheduled_sampling = scheduled_sampling
-        if self._samples() and not hasattr(self, "sampling_seed"):
-            self.sampling_seed = keras.random.SeedGenerator()
 
     def get_compile_config(self):
         """Return what `compile` was given, for saving."""

@@ -23,13 +23,15 @@ def chunks(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield positions, and padded ids, of `batch_size` rows of similar length at a time.
 
+    Of no rows at all it yields one chunk of none, so that what comes of it has its shape.
+
     Args:
         rows: n rows.
         batch_size: Most rows of a chunk.
         lengths: Int (n,), what is similar; the rows' own lengths by default.
     """
     order = np.argsort(rows.lengths if lengths is None else lengths, kind="stable")
-    for i in range(0, len(order), batch_size):
+    for i in range(0, max(len(order), 1), batch_size):
         chosen = order[i : i + batch_size]
         yield chosen, padded(selected(rows, chosen))
 
@@ -38,7 +40,7 @@ def stacked(parts: list[tuple[np.ndarray, SearchResult]], num_rows: int) -> Sear
     """Put the results of chunks together, in the order of the rows.
 
     Args:
-        parts: Positions of the rows, and their result as NumPy arrays.
+        parts: Positions of the rows, and their result as NumPy arrays; at least one.
         num_rows: Rows of all parts.
 
     Returns:
@@ -52,7 +54,7 @@ def stacked(parts: list[tuple[np.ndarray, SearchResult]], num_rows: int) -> Sear
         return _joined(values, num_rows, longest, sources)
 
     def flat(name):
-        first = getattr(parts[0][1], name) if parts else np.zeros((0, 1))
+        first = getattr(parts[0][1], name)
         array = np.zeros((num_rows, *first.shape[1:]), first.dtype)
         for chosen, part in parts:
             array[chosen] = getattr(part, name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from typing import Any
 
@@ -118,19 +119,20 @@ class Seq2Seq(Network):
             self._check_ids(x, y)
         if validation_data is not None:
             validation_data = self._batches_of(validation_data, **prepare)
-        return super().fit(
-            x,
-            y,
-            batch_size=batch_size,
-            epochs=epochs,
-            verbose=verbose,
-            callbacks=callbacks,
-            validation_split=validation_split,
-            validation_data=validation_data,
-            shuffle=shuffle,
-            sample_weight=sample_weight,
-            **kwargs,
-        )
+        with _streams_end_unannounced():
+            return super().fit(
+                x,
+                y,
+                batch_size=batch_size,
+                epochs=epochs,
+                verbose=verbose,
+                callbacks=callbacks,
+                validation_split=validation_split,
+                validation_data=validation_data,
+                shuffle=shuffle,
+                sample_weight=sample_weight,
+                **kwargs,
+            )
 
     def evaluate(
         self,
@@ -371,6 +373,14 @@ class Seq2Seq(Network):
         if format != "tf_saved_model":
             raise ValueError(f"format: expected 'tf_saved_model', got {format!r}.")
         return export_saved_model(self, search, filepath, overwrite=overwrite, verbose=verbose)
+
+
+@contextlib.contextmanager
+def _streams_end_unannounced():
+    """Silence Keras' warning that a dataset of unknown length ended: it always does."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Your input ran out of data")
+        yield
 
 
 def _callback_list(callbacks) -> list:

@@ -67,10 +67,8 @@ def greedy(step, state, *, max_length, steps, forced_end) -> SearchResult:
 
 
 def _best(logits):
-    """Return the most probable token that is neither PAD nor BOS, int64 (B,)."""
-    forbidden = tf.one_hot((PAD, BOS), tf.shape(logits)[-1], on_value=True, off_value=False)
-    lowest = tf.cast(float("-inf"), logits.dtype)
-    return tf.argmax(tf.where(tf.reduce_any(forbidden, axis=0), lowest, logits), axis=-1)
+    """Return the most probable token that is neither PAD nor BOS, the first two ids, int64 (B,)."""
+    return tf.argmax(logits[:, EOS:], axis=-1) + EOS
 
 
 def _log_probability(logits, token_ids):

@@ -1,9 +1,8 @@
 """From pairs of strings to padded batches of ids, bucketed by length.
 
 Strings in memory are tokenised once. Every epoch then has an order of its own, a function of the
-seed
-and the number of the epoch alone, so that a run resumed at epoch n sees what an uninterrupted one
-saw. Pairs of similar length share a batch, and a batch is padded to one of a few widths.
+seed and the number of the epoch alone, so that a run resumed at epoch n sees what an uninterrupted
+one saw. Pairs of similar length share a batch, and a batch is padded to one of a few widths.
 """
 
 from __future__ import annotations
@@ -94,7 +93,7 @@ def width_for(length, longest: int):
 
 
 class Plan(NamedTuple):
-    """How pairs are cut into batches: the same batches sizes every epoch, other pairs in them.
+    """How pairs are cut into batches: the same sizes of batches every epoch, other pairs in them.
 
     Attributes:
         bucket: Int64 (n,), the bucket of each pair.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -29,7 +29,7 @@ class EpochClock(keras.callbacks.Callback):
 
 
 class TooLongReport(keras.callbacks.Callback):
-    """Warn, after the first epoch over a stream, how many of its pairs were too long.
+    """Warn once, after an epoch over a stream, how many of its pairs were too long.
 
     Args:
         counts: Int64 variable (2,), the numbers of all and of too long pairs.
@@ -42,6 +42,10 @@ class TooLongReport(keras.callbacks.Callback):
         self.message = message
         self.reported = False
 
+    def on_epoch_begin(self, epoch, logs=None):
+        """Count from 0: a distribution strategy looks at the first pairs before any epoch."""
+        self.counts.assign([0, 0])
+
     def on_epoch_end(self, epoch, logs=None):
         """Warn once."""
         total, too_long = (int(x) for x in self.counts.numpy())
@@ -50,11 +54,23 @@ class TooLongReport(keras.callbacks.Callback):
             warnings.warn(self.message(too_long, total), stacklevel=2)
 
 
+class Kept(NamedTuple):
+    """The values of all variables at one time.
+
+    Attributes:
+        values: One numpy array a variable.
+        when: What the weights are, as a phrase.
+    """
+
+    values: list[np.ndarray]
+    when: str
+
+
 class StopOnNaN(keras.callbacks.Callback):
     """Stop when the loss is not a number, and give back the last good weights.
 
-    Good are weights, and optimizer variables, that were finite when kept and from which the loss
-    was still a number. They are kept every `every` batches, in memory.
+    Good are weights, and optimizer variables, that are finite and gave a loss that is a number, or
+    those that training began with. They are kept every `every` batches, in memory.
 
     Args:
         every: Positive int, batches.
@@ -66,40 +82,48 @@ class StopOnNaN(keras.callbacks.Callback):
     def __init__(self, every: int = 50):
         super().__init__()
         self.every = every
-        self.good: list[np.ndarray] = []
-        self.kept_at = (0, 0)
         self.epoch = 0
+        self.done = 0  # batches of the epoch
+        self.waited = 0  # batches since weights were kept
+        self.good = Kept([], "")
+        self.candidate: Kept | None = None  # whose loss is not known yet
 
     def _variables(self):
         return [*self.model.variables, *self.model.optimizer.variables]
 
-    def _keep(self, batch):
-        values = [v.numpy() for v in self._variables()]
-        if all(np.isfinite(v).all() for v in values if np.issubdtype(v.dtype, np.floating)):
-            self.good, self.kept_at = values, (self.epoch, batch)
+    def _keep(self, when):
+        return Kept([np.array(v) for v in self._variables()], when)
 
     def on_train_begin(self, logs=None):
-        """Keep the weights that training starts from."""
-        self._keep(0)
+        """Keep the weights that training begins with."""
+        if not self.model.optimizer.built:
+            self.model.optimizer.build(self.model.trainable_variables)
+        self.good, self.candidate, self.waited = self._keep("that it began with"), None, 0
 
     def on_epoch_begin(self, epoch, logs=None):
         """Note the epoch."""
-        self.epoch = epoch
+        self.epoch, self.done = epoch, 0
 
     def on_train_batch_end(self, batch, logs=None):
         """Look at the loss."""
         loss = (logs or {}).get("loss", 0.0)
-        if np.isfinite(loss):
-            if batch % self.every == self.every - 1:
-                self._keep(batch)
-            return
-        for variable, value in zip(self._variables(), self.good, strict=False):
+        if not np.isfinite(loss):
+            self._stop(float(loss), batch)
+        if self.candidate is not None:
+            self.good, self.candidate = self.candidate, None
+        self.waited, self.done = self.waited + batch + 1 - self.done, batch + 1
+        if self.waited >= self.every:
+            kept = self._keep(f"of epoch {self.epoch + 1}, batch {batch + 1}")
+            if all(np.isfinite(value).all() for value in kept.values):
+                self.candidate, self.waited = kept, 0
+
+    def _stop(self, loss, batch):
+        for variable, value in zip(self._variables(), self.good.values, strict=True):
             variable.assign(value)
         raise FloatingPointError(
-            f"The loss became {float(loss)} in epoch {self.epoch + 1}, batch {batch + 1}. Training "
-            f"stopped; the model has the weights of epoch {self.kept_at[0] + 1}, batch "
-            f"{self.kept_at[1] + 1} again. Try a smaller learning rate, or an optimizer with "
-            "clipnorm=1.0; look for infinities in sample_weight."
+            f"The loss became {loss} in epoch {self.epoch + 1}, batch {batch + 1}. Training "
+            f"stopped; the model has the weights {self.good.when} again. Try a smaller learning "
+            "rate, or an optimizer with clipnorm=1.0; look for infinities in sample_weight."
         )
 
 
@@ -120,9 +144,8 @@ class GenerationMetrics(keras.callbacks.Callback):
 
     Logs `<prefix>exact_match`, the fraction of pairs generated without any error, and
     `<prefix>edit_distance_rate`, edits (insertions, deletions, substitutions of tokens) over the
-    tokens
-    of the references. EarlyStopping and ModelCheckpoint can monitor both if they come later in the
-    list.
+    tokens of the references. EarlyStopping and ModelCheckpoint can monitor both if they come later
+    in the list.
 
     Args:
         sources: What `Seq2Seq.generate` takes: n strings, or ids (n, S).

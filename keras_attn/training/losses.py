@@ -57,21 +57,28 @@ def negative_log_likelihood(target_out, logits, label_smoothing=0.0):
     return partition - expected
 
 
-def over_replicas(count):
-    """Return the sum of `count` over the replicas of a distribution strategy."""
-    strategy = tf.distribute.get_strategy()
-    if strategy.num_replicas_in_sync == 1 or tf.distribute.in_cross_replica_context():
-        return count
-    context = tf.distribute.get_replica_context()
-    return context.all_reduce(tf.distribute.ReduceOp.SUM, count)
+def num_replicas() -> int:
+    """Return how many replicas of a distribution strategy run this; 1 outside of `run`."""
+    if tf.distribute.in_cross_replica_context():
+        return 1
+    return tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def over_replicas(x):
+    """Return the sum of `x` over the replicas of a distribution strategy."""
+    if num_replicas() == 1:
+        return x
+    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, x)
 
 
 @serializable
 class TokenMean(keras.losses.Loss):
     """The mean of a loss over the real tokens of the whole batch, whatever the padding.
 
-    Under a distribution strategy it is the sum over a replica's tokens divided by the number of
-    real tokens of all replicas; a replica without any contributes 0.
+    Under a distribution strategy its gradient is that of the sum over a replica's tokens divided by
+    the number of real tokens of all replicas, where a replica without any contributes 0. Its value
+    is the same on each replica, the mean over their number, as Keras scales losses: Keras weighs
+    what replicas report by their rows, which differ.
 
     Args:
         loss: A Keras loss object of one value a token, or None for cross-entropy from logits.
@@ -87,7 +94,7 @@ class TokenMean(keras.losses.Loss):
         Float scalar, nats a token.
     """
 
-    def __init__(self, loss: Any = None, label_smoothing: float = 0.0, name="token_mean", **kwargs):
+    def __init__(self, loss: Any = None, label_smoothing: float = 0.0, name="token_mean"):
         super().__init__(name=name, reduction="sum")
         if not 0 <= label_smoothing < 1:
             raise ValueError(
@@ -104,12 +111,17 @@ class TokenMean(keras.losses.Loss):
 
     def __call__(self, y_true, y_pred, sample_weight=None):
         """Return the mean; see the class."""
-        losses = self.call(y_true, y_pred)
+        # `where`, not a product: what stands at padding may be anything, and 0 * NaN is NaN. Before
+        # the loss for the gradient's sake, behind it for the value's.
+        padding = ops.equal(y_true, PAD)
+        losses = self.call(y_true, ops.where(padding[..., None], 0, y_pred))
         weights = ops.cast(token_weights(y_true, sample_weight), losses.dtype)
-        # `where`, not a product: what padding yields may be anything.
-        total = ops.sum(ops.where(ops.equal(y_true, PAD), ops.zeros_like(losses), losses * weights))
-        count = over_replicas(ops.sum(real_tokens(y_true, losses.dtype)))
-        return ops.divide_no_nan(total, count)
+        total = ops.sum(ops.where(padding, 0, losses * weights))
+        share = ops.divide_no_nan(total, over_replicas(ops.sum(real_tokens(y_true, losses.dtype))))
+        if num_replicas() == 1:
+            return share
+        value = over_replicas(ops.stop_gradient(share)) / num_replicas()
+        return value + (share - ops.stop_gradient(share))
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""

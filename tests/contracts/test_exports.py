@@ -47,9 +47,7 @@ def sources():
         b"\xed\xa0\x80",
         b"\xf0\x9f\x99",
     ]
-    words = [
-        "".join(rng.choices(alphabet, k=rng.randrange(1, 16))) for _ in range(200 - len(odd))
-    ]
+    words = ["".join(rng.choices(alphabet, k=rng.randrange(1, 16))) for _ in range(200 - len(odd))]
     return odd + words
 
 
@@ -91,7 +89,7 @@ def closest_call(model, source):
 
 @pytest.mark.parametrize("name", zoo.names())
 def test_export_equals_generate(name, tmp_path):
-    model = examples.small(name)
+    model = examples.randomised(examples.small(name), scale=1.5)
     path = tmp_path / "a model" / "1"
     model.export(path, verbose=False)
     strings = sources()
@@ -112,10 +110,13 @@ def test_export_equals_generate(name, tmp_path):
     print(f"{name}: {len(differing)} of 200 texts differ, all of them near ties")
     assert answers[1] == {"target": [], "score": []}
     assert answers[2]["target"] == answers[0]["target"][:1]
-    assert len(set(texts)) > 50  # the model says different things
+    assert len(set(texts)) > 40  # the model says different things
 
     answer = {"target": ["string", [-1]], "score": ["float32", [-1]]}
-    assert signatures["serving_default"] == {"inputs": {"source": ["string", [-1]]}, "outputs": answer}
+    assert signatures["serving_default"] == {
+        "inputs": {"source": ["string", [-1]]},
+        "outputs": answer,
+    }
     assert set(signatures) == {request[0] for request in requests}
     if model.decoder.attends:
         check_attend(model, answers[3], signatures["attend"], found, same, batch)

@@ -1,0 +1,260 @@
+"""Seq2Seq with what Keras brings: optimizers, callbacks, distribution; and its own errors."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import examples
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_attn import text, training, zoo
+
+WORDS, SPOKEN = examples.WORDS, examples.SPOKEN
+
+
+def learner(name="attention", **options):
+    keras.utils.set_random_seed(0)
+    source, target = examples.tokenizers()
+    options = {"units": 16, "embedding_size": 8, "dropout": 0.0, "max_source": 12, **options}
+    return zoo.build(name, source=source, target=target, **options)
+
+
+@pytest.mark.parametrize(
+    "optimizer", ["sgd", "rmsprop", keras.optimizers.Adadelta(1.0), keras.optimizers.Lion(1e-3)]
+)
+def test_any_optimizer(optimizer):
+    model = learner()
+    model.compile(optimizer, steps_per_execution=2)
+    history = model.fit(WORDS * 2, SPOKEN * 2, epochs=3, verbose=0, seed=0).history
+    assert history["loss"][-1] < history["loss"][0]
+    assert set(history) == {"loss", "perplexity", "token_accuracy"}
+
+
+def test_it_learns_and_keras_callbacks_work(tmp_path):
+    model = learner()
+    model.compile(keras.optimizers.Adam(0.02))
+    callbacks = [
+        training.GenerationMetrics(WORDS, SPOKEN, every=2),
+        keras.callbacks.EarlyStopping("loss", patience=30),
+        keras.callbacks.ModelCheckpoint(tmp_path / "best.keras", "loss", save_best_only=True),
+        keras.callbacks.BackupAndRestore(tmp_path / "backup"),
+        keras.callbacks.TensorBoard(tmp_path / "logs"),
+        keras.callbacks.CSVLogger(tmp_path / "log.csv"),
+    ]
+    history = model.fit(
+        WORDS * 20,
+        SPOKEN * 20,
+        epochs=4,
+        batch_size=4,
+        validation_data=(WORDS, SPOKEN),
+        callbacks=callbacks,
+        verbose=0,
+        seed=0,
+    ).history
+    assert model.generate(WORDS) == SPOKEN
+    assert model.predict(WORDS) == SPOKEN and model.generate("abc") == "c b a"
+    assert history["val_exact_match"][-1] == 1 and history["val_edit_distance_rate"][-1] == 0
+    assert history["val_loss"][-1] < 0.3
+    best = keras.saving.load_model(tmp_path / "best.keras")
+    assert best.generate(WORDS) == SPOKEN
+    assert list((tmp_path / "logs").rglob("events*")) and (tmp_path / "log.csv").stat().st_size
+    logs = model.evaluate(WORDS, SPOKEN, verbose=0, return_dict=True)
+    tokens = sum(len(spoken.split()) + 1 for spoken in SPOKEN)
+    perplexity = np.exp(-model.score(WORDS, SPOKEN).sum() / tokens)
+    assert logs["token_accuracy"] == 1 and abs(logs["perplexity"] - perplexity) < 1e-4
+
+
+def test_fit_on_a_dataset_of_strings_is_fit_on_lists():
+    losses = []
+    for data in ((WORDS, SPOKEN), (tf.data.Dataset.from_tensor_slices((WORDS, SPOKEN)), None)):
+        model = learner()
+        model.compile("sgd")
+        history = model.fit(*data, epochs=2, verbose=0, shuffle=False, batch_size=100)
+        losses.append(history.history["loss"])
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+
+
+def test_validation_split_takes_the_last_pairs():
+    model = learner()
+    model.compile("sgd")
+    model.fit(WORDS, SPOKEN, validation_split=0.25, verbose=0, seed=0)
+    logs = model.fit(WORDS, SPOKEN, validation_split=0.25, verbose=0, seed=0, epochs=1).history
+    expected = model.evaluate(WORDS[6:], SPOKEN[6:], verbose=0, return_dict=True)
+    np.testing.assert_allclose(logs["val_loss"], expected["loss"], rtol=1e-5)
+
+
+def test_sample_weight_zero_is_as_if_the_pair_taught_nothing():
+    weights = np.array([1, 1, 0, 0, 0, 0, 0, 0], np.float32)
+    model = learner()
+    model.compile("sgd")
+    before = [w.numpy() for w in model.weights]
+    model.fit(WORDS, SPOKEN, sample_weight=weights * 0, verbose=0)
+    for weight, value in zip(model.weights, before, strict=True):
+        np.testing.assert_array_equal(weight, value)
+    model.compile(keras.optimizers.Adam(0.02))
+    repeated = WORDS * 20, SPOKEN * 20
+    model.fit(*repeated, sample_weight=np.tile(weights, 20), epochs=2, batch_size=4, verbose=0)
+    assert model.generate(WORDS[:2]) == SPOKEN[:2] and model.generate(WORDS[4:]) != SPOKEN[4:]
+
+
+def test_label_smoothing_and_scheduled_sampling():
+    plain, smooth = (learner() for _ in range(2))
+    plain.compile("sgd")
+    smooth.compile("sgd", label_smoothing=0.2)
+    losses = [m.evaluate(WORDS, SPOKEN, verbose=0, return_dict=True) for m in (plain, smooth)]
+    assert losses[0]["perplexity"] == losses[1]["perplexity"]
+    sampled = learner()
+    schedule = keras.optimizers.schedules.PolynomialDecay(0.0, 10, 0.5)
+    sampled.compile(keras.optimizers.Adam(0.02), scheduled_sampling=schedule)
+    sampled.fit(WORDS * 20, SPOKEN * 20, epochs=6, batch_size=4, verbose=0, seed=0)
+    assert sampled.generate(WORDS) == SPOKEN
+
+
+def test_scheduled_sampling_feeds_the_models_own_tokens():
+    model = examples.small("attention", dropout=0.0)
+    model.compile("sgd", scheduled_sampling=1.0)
+    source, target_in = examples.some_ids(model)
+    sampled = model({"source": source, "target_in": target_in}, training=True)
+    memory, state = model.encode(source)
+    token = target_in[:, 0]
+    for t in range(target_in.shape[1]):
+        logits, _, state = model.step(token, state, memory)
+        np.testing.assert_allclose(sampled[:, t], logits, atol=1e-5)
+        token = np.argmax(logits, -1)
+    model.compile("sgd", scheduled_sampling=0.0)
+    given = model({"source": source, "target_in": target_in}, training=True)
+    assert np.abs(given - sampled).max() > 0.01
+
+
+DISTRIBUTED = """
+import numpy as np, tensorflow as tf, keras, examples, sys
+cpus = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(cpus[0], [tf.config.LogicalDeviceConfiguration()] * 2)
+from keras_attn import zoo
+weights = []
+for devices in (["CPU:0"], ["CPU:0", "CPU:1"]):
+    with tf.distribute.MirroredStrategy(devices).scope():
+        model = examples.small("attention", dropout=0.0)
+        model.compile(keras.optimizers.SGD(0.3))
+    # 7 pairs in batches of 4: unequal numbers of tokens, and of rows, on the two replicas
+    model.fit(examples.WORDS[:7], examples.SPOKEN[:7], batch_size=4, epochs=3, verbose=0, seed=0)
+    weights.append([w.numpy() for w in model.weights])
+start = [w.numpy() for w in examples.small("attention").weights]
+print(max(np.abs(a - b).max() for a, b in zip(*weights)))
+assert max(np.abs(a - b).max() for a, b in zip(weights[0], start)) > 0.05
+assert all(np.allclose(a, b, atol=1e-5) for a, b in zip(*weights))
+"""
+
+
+def test_two_devices_train_as_one():
+    folder = os.path.dirname(examples.__file__)
+    path = os.pathsep.join([folder, os.path.dirname(folder), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-c", DISTRIBUTED],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_one_trace_for_all_batches_and_lengths():
+    model = examples.small("attention")
+    for sources in (WORDS, WORDS[:1], ["a"], ["", "abcabcabc"]):
+        model.generate(sources, max_length=4)
+        model.score(sources, sources)
+    runner = vars(model._runner)
+    assert {"search", "score"} <= set(runner)
+    traced = runner["search"]
+    model.generate(WORDS * 3, max_length=9, batch_size=7)
+    assert vars(model._runner)["search"] is traced
+
+
+def test_generate_follows_training():
+    model = learner()
+    model.compile(keras.optimizers.Adam(0.02))
+    before = model.generate(WORDS)
+    model.fit(WORDS * 20, SPOKEN * 20, epochs=3, batch_size=4, verbose=0, seed=0)
+    assert before != SPOKEN and model.generate(WORDS) == SPOKEN
+
+
+def test_bytes_in_bytes_targets_and_shared_tokeniser():
+    both = text.ByteTokenizer()
+    model = zoo.build(
+        "attention",
+        source=both,
+        target=both,
+        units=8,
+        embedding_size=8,
+        share_embeddings=True,
+        tie_readout=True,
+    )
+    model.compile("adam")
+    model.fit([b"\xff\xfe", b"ab"], [b"\x00", b"b"], verbose=0)
+    assert len(model.generate([b"\xff", "é"])) == 2
+    assert len(model.weights) == len({id(w) for w in model.weights})
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda m: m.fit([], []), ValueError, "x: expected at least one"),
+        (lambda m: m.fit(WORDS, SPOKEN[:3]), ValueError, "y: expected 8 rows"),
+        (lambda m: m.fit(["a", 3], ["b", "c"]), TypeError, r"x\[1\]: expected str or bytes.*int 3"),
+        (lambda m: m.fit(WORDS, None), ValueError, "y: expected the targets"),
+        (lambda m: m.fit(WORDS, SPOKEN, class_weight={0: 1}), ValueError, "class_weight"),
+        (
+            lambda m: m.fit(WORDS, SPOKEN, too_long="keep"),
+            ValueError,
+            "'cut' or 'drop', got 'keep'",
+        ),
+        (lambda m: m.fit(WORDS, SPOKEN, batch_size=0), ValueError, "batch_size.*got 0"),
+        (lambda m: m.fit(WORDS, SPOKEN, shufle=True), TypeError, "shufle"),
+        (lambda m: m.fit(WORDS, SPOKEN, validation_split=2.0), ValueError, "validation_split"),
+        (
+            lambda m: m.fit({"source": [[4, 2]], "target_in": [[1, 99]]}, [[4, 2]]),
+            ValueError,
+            r"target_in'\]\[0, 1\]: expected an id of the vocabulary, 0 to \d+, got 99",
+        ),
+        (lambda m: m.fit({"source": [[4, 2]]}, [[4]]), ValueError, r"without \['target_in'\]"),
+        (lambda m: m.generate([[4, 2]]), TypeError, "expected a string or a list of strings"),
+        (lambda m: m.generate(WORDS, max_length=0), ValueError, "max_length.*positive int, got 0"),
+        (lambda m: m.generate(WORDS, max_length=99), ValueError, "at most max_target=64"),
+        (lambda m: m.generate(WORDS, beams=3), TypeError, "beams"),
+        (lambda m: m.score(WORDS, SPOKEN[:2]), ValueError, "expected 8 rows"),
+        (lambda m: m.compile(loss="mse"), ValueError, "use 'auto'"),
+        (lambda m: m.compile(loss="no_such_loss"), ValueError, "no_such_loss"),
+        (lambda m: m.compile(label_smoothing=1.0), ValueError, "label_smoothing"),
+        (lambda m: m.compile(scheduled_sampling=2), ValueError, "scheduled_sampling"),
+    ],
+)
+def test_errors_say_what_came(call, error, message):
+    model = learner()
+    model.compile("sgd")
+    with pytest.raises(error, match=message):
+        call(model)
+
+
+def test_a_loss_that_is_no_number_stops_with_good_weights():
+    model = learner()
+    model.compile("adam")
+    weights = [1.0] * 7 + [float("inf")]
+    with pytest.raises(FloatingPointError, match="smaller learning rate"):
+        model.fit(WORDS, SPOKEN, sample_weight=weights, epochs=2, verbose=0, batch_size=2)
+    assert all(np.isfinite(w.numpy()).all() for w in model.weights)
+
+
+def test_too_long_pairs_are_counted():
+    model = learner(max_source=4, max_target=3)
+    model.compile("sgd")
+    with pytest.warns(UserWarning, match="6 of 8 pairs were longer than max_source=4 or max_t"):
+        model.fit(WORDS, SPOKEN, verbose=0)
+    with pytest.warns(UserWarning, match="were dropped"):
+        model.fit(WORDS, SPOKEN, verbose=0, too_long="drop")
+    with pytest.warns(UserWarning), pytest.raises(ValueError, match="Nothing is left"):
+        model.fit(["abcdef"], ["a"], verbose=0, too_long="drop")

@@ -1,0 +1,181 @@
+"""Names, cards, options and building."""
+
+from __future__ import annotations
+
+import examples
+import keras
+import pytest
+
+from keras_attn import layers, zoo
+from keras_attn.zoo import registry
+from keras_attn.zoo.options import OPTIONS
+
+
+@pytest.fixture
+def clean():
+    """Forget what a test registers."""
+    before = dict(registry._cards)
+    yield
+    registry._cards.clear()
+    registry._cards.update(before)
+
+
+def test_names():
+    assert zoo.names("attention*") == [
+        "attention",
+        "attention_additive",
+        "attention_dot",
+        "attention_general",
+        "attention_scaled_dot",
+    ]
+    assert set(examples.CLASSIC) <= set(zoo.names())
+    assert zoo.names("context-as-*") == ["context_as_init"]
+    assert zoo.names("nothing*") == [] and zoo.names(weights=True) == []
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_cards_say_everything(name):
+    card = zoo.card(name)
+    shown = str(card)
+    for word in ("Paper:", "arXiv:", "Deviations:", "Options:", "Parameters:", "Recipe:"):
+        assert word in shown
+    assert all(equation in shown for equation in card.equations)
+    assert f"{zoo.build(name).count_params():,}" in shown
+    assert card.options == zoo.config(name)
+
+
+def test_build_with_ids_alone():
+    model = zoo.build("context-as-init")
+    assert model.name == "context_as_init" and model.source_size == model.target_size == 8000
+
+
+def test_sizes_and_overrides():
+    assert zoo.config("attention")["units"] == 256
+    assert zoo.config("attention", size="tiny")["units"] == 32
+    assert zoo.config("attention", size="tiny", units=7)["units"] == 7
+    assert set(zoo.config("combined")) == set(OPTIONS)
+    dots = zoo.build("attention_dot", units=8, source=9, target=9)
+    assert dots.encoder.units == 4
+    assert (
+        zoo.build("attention_dot", units=8, source=9, target=9, bidirectional=False).encoder.units
+        == 8
+    )
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_num_parameters_follow_from_the_shapes(name):
+    """Counted by hand from the equations, for LSTMs of U units, E wide embeddings, V and V' ids."""
+    u, e, v, w = 6, 5, 11, 9
+    model = zoo.build(name, units=u, embedding_size=e, source=v, target=w)
+    half = u // 2 if "dot" in name else u
+
+    def lstm(inputs, units):
+        return 4 * units * (inputs + units + 1)
+
+    expected = v * e + 2 * lstm(e, half)
+    depth = 2 * half
+    if name == "context_every_step":
+        expected += lstm(depth, u) + (u + depth + 1) * w
+    else:
+        expected += w * e + 2 * (depth + 1) * u  # target embeddings, dense bridge for h and c
+    if name == "context_as_init":
+        expected += lstm(e, u) + (u + 1) * w
+    elif name == "combined":
+        expected += lstm(e + depth, u) + (u + depth + 1) * w
+    elif name.startswith("attention"):
+        expected += lstm(e, u) + (depth + u) * u + (u + 1) * w
+        scorers = {"attention_additive": u * u + depth * u + u}
+        expected += 0 if "dot" in name else scorers.get(name, u * depth)
+    assert model.count_params() == expected
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: zoo.build("atention"), ValueError, "Did you mean 'attention'"),
+        (lambda: zoo.build("attention", unit=3), TypeError, "unknown option 'unit'.*units, emb"),
+        (lambda: zoo.build("attention", size="huge"), ValueError, "size: expected one of"),
+        (lambda: zoo.build("attention", units=0), ValueError, "units: expected a positive int"),
+        (lambda: zoo.build("attention", dropout=1.5), ValueError, "dropout"),
+        (lambda: zoo.build("attention", cell="lstmm"), ValueError, "cell: expected one of"),
+        (lambda: zoo.build("attention", scorer="dott"), ValueError, "Did you mean 'dot'"),
+        (lambda: zoo.build("attention", window="local"), ValueError, "window"),
+        (lambda: zoo.build("attention", normaliser="hard"), ValueError, "normaliser"),
+        (lambda: zoo.build("attention", summary="mean"), ValueError, "has no effect"),
+        (lambda: zoo.build("attention_dot", units=7), ValueError, "even number, got 7"),
+        (lambda: zoo.build("attention", source="abc"), TypeError, "source: expected a tokeniser"),
+        (lambda: zoo.build("attention", source=3), ValueError, "5 or more"),
+        (lambda: zoo.build("attention", bridge="copy"), ValueError, "bridge='copy'"),
+        (lambda: zoo.build("attention", source=9, share_embeddings=True), ValueError, "one size"),
+        (lambda: zoo.build("context_as_init", tie_readout=True), ValueError, "tie_readout"),
+        (lambda: zoo.build("context_every_step", tie_readout=True), ValueError, "feedback=False"),
+        (lambda: zoo.build("attention.cmudict"), ValueError, "No weights are shipped"),
+        (lambda: zoo.build("attention.x", weights="y"), TypeError, "names weights already"),
+        (lambda: zoo.build("attention.x", source=9), TypeError, "bring their own"),
+        (lambda: zoo.build(3), TypeError, "name: expected a str"),
+        (lambda: zoo.card("nothing_like_it"), ValueError, "Names:"),
+    ],
+)
+def test_errors(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_an_architecture_of_ones_own(clean):
+    card = zoo.Card("mine", ("y = x",), "arXiv:0000.00000, none.")
+
+    @zoo.register("my-attention", card)
+    def _mine():
+        return {"scorer": layers.AdditiveScorer(5), "order": "attend_update", "num_layers": 2}
+
+    model = zoo.build("my_attention", units=8, embedding_size=6, source=9, target=9)
+    assert model.decoder.context.attention.scorer.units == 5
+    assert not model.decoder.parallel
+    with pytest.raises(ValueError, match="registered already"):
+        zoo.register("my_attention", card)
+    with pytest.raises(TypeError, match="unknown option 'scores'"):
+        zoo.register("other", card)(lambda: {"scores": 1})
+    with pytest.raises(ValueError, match="dot"):
+        zoo.register("a.b", card)
+
+
+def test_weights_from_a_path(tmp_path):
+    model = examples.small("combined")
+    model.save(tmp_path / "m.keras")
+    again = zoo.build("combined", weights=tmp_path / "m.keras")
+    assert again.generate(examples.WORDS) == model.generate(examples.WORDS)
+    with pytest.raises(ValueError, match="holds 'combined'"):
+        zoo.build("attention", weights=tmp_path / "m.keras")
+    with pytest.raises(TypeError, match="bring their own"):
+        zoo.build("combined", weights=tmp_path / "m.keras", units=3)
+
+
+VARIETY = [
+    {"cell": "gru", "num_layers": 2, "residual": True},
+    {"cell": "simple_rnn", "bidirectional": False},
+    {"input_feeding": True, "start": "summary"},
+    {"order": "attend_update", "readout": "maxout", "readout_state": "previous"},
+    {"context": "fixed", "summary": "gated", "bridge": "summary"},
+    {"context": "fixed", "summary": "concat", "max_source": 12},
+    {"tie_readout": True, "readout": "maxout", "recurrent_dropout": 0.1},
+    {"dtype": "float64", "scorer": "scaled_dot"},
+]
+
+
+@pytest.mark.parametrize("options", VARIETY, ids=lambda o: "-".join(map(str, o.values())))
+def test_options_train_save_and_generate(options, tmp_path):
+    source, target = examples.tokenizers()
+    options = {"units": 8, "embedding_size": 6, "max_source": 12, **options}
+    model = zoo.build("attention", source=source, target=target, **options)
+    model.compile(keras.optimizers.Adam(0.02))
+    history = model.fit(examples.WORDS, examples.SPOKEN, epochs=3, verbose=0, seed=0).history
+    assert history["loss"][-1] < history["loss"][0]
+    model.save(tmp_path / "m.keras")
+    loaded = keras.saving.load_model(tmp_path / "m.keras")
+    assert loaded.generate(examples.WORDS) == model.generate(examples.WORDS)
+    source_ids, target_in = examples.some_ids(model)
+    whole = model({"source": source_ids, "target_in": target_in})
+    memory, state = model.encode(source_ids)
+    for t in range(target_in.shape[1]):
+        logits, _, state = model.step(target_in[:, t], state, memory)
+        assert abs(logits - whole[:, t]).numpy().max() < 1e-5
