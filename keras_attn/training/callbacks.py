@@ -92,7 +92,7 @@ class StopOnNaN(keras.callbacks.Callback):
         return [*self.model.variables, *self.model.optimizer.variables]
 
     def _keep(self, when):
-        return Kept([np.array(v) for v in self._variables()], when)
+        return Kept([tf.convert_to_tensor(v).numpy() for v in self._variables()], when)
 
     def on_train_begin(self, logs=None):
         """Keep the weights that training begins with."""

@@ -6,10 +6,10 @@ import json
 import re
 import threading
 
-import examples
 import keras
 import numpy as np
 import pytest
+import small_models
 import tensorflow as tf
 
 from keras_attn import zoo
@@ -23,8 +23,8 @@ def called(model, source, target_in):
 
 @every_name
 def test_whole_sequence_equals_single_steps(name):
-    model = examples.shared(name)
-    source, target_in = examples.some_ids(model)
+    model = small_models.shared(name)
+    source, target_in = small_models.some_ids(model)
     whole = called(model, source, target_in)
     memory, state = model.encode(source)
     for t in range(target_in.shape[1]):
@@ -36,8 +36,8 @@ def test_whole_sequence_equals_single_steps(name):
 
 @every_name
 def test_padding_changes_nothing(name):
-    model = examples.shared(name)
-    source, target_in = examples.some_ids(model)
+    model = small_models.shared(name)
+    source, target_in = small_models.some_ids(model)
     wider = np.pad(source, ((0, 0), (0, 3))), np.pad(target_in, ((0, 0), (0, 4)))
     expected = called(model, source, target_in)
     found = called(model, *wider)
@@ -46,8 +46,8 @@ def test_padding_changes_nothing(name):
 
 @every_name
 def test_neighbours_change_nothing(name):
-    model = examples.shared(name)
-    source, target_in = examples.some_ids(model)
+    model = small_models.shared(name)
+    source, target_in = small_models.some_ids(model)
     together = called(model, source, target_in)
     for row in range(len(source)):
         alone = called(model, source[row : row + 1], target_in[row : row + 1])
@@ -56,8 +56,8 @@ def test_neighbours_change_nothing(name):
 
 @every_name
 def test_the_future_is_not_seen(name):
-    model = examples.shared(name)
-    source, target_in = examples.some_ids(model)
+    model = small_models.shared(name)
+    source, target_in = small_models.some_ids(model)
     expected = called(model, source, target_in)
     for t in range(target_in.shape[1] - 1):
         changed = target_in.copy()
@@ -71,8 +71,8 @@ def test_the_future_is_not_seen(name):
 
 @every_name
 def test_every_weight_gets_a_gradient(name):
-    model = examples.shared(name)
-    source, target_in = examples.some_ids(model, rows=8)
+    model = small_models.shared(name)
+    source, target_in = small_models.some_ids(model, rows=8)
     with tf.GradientTape() as tape:
         logits = model({"source": source, "target_in": target_in}, training=False)
         loss = tf.reduce_mean(tf.square(logits - 0.5))
@@ -85,8 +85,8 @@ def test_every_weight_gets_a_gradient(name):
 
 @every_name
 def test_alignments_are_distributions_over_real_tokens(name):
-    model = examples.shared(name)
-    source, target_in = examples.some_ids(model)
+    model = small_models.shared(name)
+    source, target_in = small_models.some_ids(model)
     alignments = np.array(model.alignments({"source": source, "target_in": target_in}))
     if not model.decoder.attends:
         assert alignments.shape == (5, 6, 0)
@@ -103,18 +103,18 @@ def test_alignments_are_distributions_over_real_tokens(name):
 
 @every_name
 def test_reload_is_equal(name, tmp_path):
-    model = examples.small(name)
+    model = small_models.small(name)
     model.compile("adam", label_smoothing=0.1)
-    model.fit(examples.WORDS, examples.SPOKEN, verbose=0, seed=0)
+    model.fit(small_models.WORDS, small_models.SPOKEN, verbose=0, seed=0)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     for ours, theirs in zip(model.weights, loaded.weights, strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert loaded.source == model.source and loaded.target == model.target
     assert described(loaded) == described(model)
-    expected = model.score(examples.WORDS, examples.SPOKEN)
-    np.testing.assert_array_equal(loaded.score(examples.WORDS, examples.SPOKEN), expected)
-    assert loaded.generate(examples.WORDS) == model.generate(examples.WORDS)
+    expected = model.score(small_models.WORDS, small_models.SPOKEN)
+    np.testing.assert_array_equal(loaded.score(small_models.WORDS, small_models.SPOKEN), expected)
+    assert loaded.generate(small_models.WORDS) == model.generate(small_models.WORDS)
     assert loaded.loss.get_config() == model.loss.get_config()
     for ours, theirs in zip(model.optimizer.variables, loaded.optimizer.variables, strict=True):
         np.testing.assert_array_equal(ours, theirs)
@@ -131,13 +131,15 @@ def described(model):
     [*((name, "mixed_bfloat16") for name in zoo.names()), ("attention", "mixed_float16")],
 )
 def test_mixed_precision_trains(name, policy):
-    model = examples.small(name, dtype=policy, dropout=0.0)
+    model = small_models.small(name, dtype=policy, dropout=0.0)
     model.compile(keras.optimizers.Adam(0.02))
-    history = model.fit(examples.WORDS * 4, examples.SPOKEN * 4, epochs=6, verbose=0, seed=0)
+    history = model.fit(
+        small_models.WORDS * 4, small_models.SPOKEN * 4, epochs=6, verbose=0, seed=0
+    )
     losses = history.history["loss"]
     assert np.isfinite(losses).all() and losses[-1] < 0.9 * losses[0]
     assert all(variable.dtype == "float32" for variable in model.trainable_variables)
-    source, target_in = examples.some_ids(model)
+    source, target_in = small_models.some_ids(model)
     logits = model({"source": source, "target_in": target_in})
     assert logits.dtype == tf.float32
     memory, state = model.encode(source)
@@ -145,13 +147,13 @@ def test_mixed_precision_trains(name, policy):
         stepped, _, state = model.step(target_in[:, t], state, memory)
         assert stepped.dtype == tf.float32
         np.testing.assert_allclose(stepped, logits[:, t], atol=0.1)
-    assert len(model.generate(examples.WORDS)) == len(examples.WORDS)
+    assert len(model.generate(small_models.WORDS)) == len(small_models.WORDS)
 
 
 @every_name
 def test_generate_is_the_same_alone_in_any_order_and_in_threads(name):
-    model = examples.shared(name)
-    sources = [*examples.WORDS, "", "🙂🙂", "never seen: ЖЖ", "x" * 50]
+    model = small_models.shared(name)
+    sources = [*small_models.WORDS, "", "🙂🙂", "never seen: ЖЖ", "x" * 50]
     with pytest.warns(UserWarning, match="2 of 12 sources were longer than max_source=12"):
         expected = model.generate(sources)
     short = sources[:-2]
@@ -172,7 +174,7 @@ def test_generate_is_the_same_alone_in_any_order_and_in_threads(name):
 
 @every_name
 def test_scores_of_search_are_those_of_score(name):
-    model = examples.shared(name)
+    model = small_models.shared(name)
     source = ["abc", "", "hello", "zzz"]
     found = model.search(source, max_length=7)
     rows = found.token_ids[:, 0]
@@ -204,7 +206,7 @@ def tokens_of(model, texts):
 def test_xla_gives_the_same_loss(name):
     losses = []
     for jit in (False, True):
-        model = examples.small(name, dropout=0.0)
+        model = small_models.small(name, dropout=0.0)
         model.compile(keras.optimizers.SGD(0.1), jit_compile=jit)
         history = model.fit(["abc", "zz"], ["c b a", "z z"], epochs=2, verbose=0, shuffle=False)
         losses.append(history.history["loss"])
@@ -215,8 +217,8 @@ def test_xla_gives_the_same_loss(name):
 @every_name
 def test_ids_without_tokenisers(name):
     model = zoo.build(name, source=11, target=9, units=8, embedding_size=6)
-    examples.randomised(model)
-    source, target_in = examples.some_ids(model)
+    small_models.randomised(model)
+    source, target_in = small_models.some_ids(model)
     target_out = np.concatenate([target_in[:, 1:], np.full((5, 1), 2)], axis=1)
     model.compile("adam")
     model.fit({"source": source, "target_in": target_in}, target_out, verbose=0)

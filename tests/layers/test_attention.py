@@ -53,9 +53,7 @@ def oracle(scorer, attention, *arrays, **masks):
 def test_context_and_alignments_are_those_of_the_paper(scorer, dtype):
     attention = built(scorer, dtype=dtype)
     for value_mask, attention_mask in itertools.product([None, MASK], [None, SEEN]):
-        found = attention(
-            QUERY, VALUE, KEY, value_mask=value_mask, attention_mask=attention_mask
-        )
+        found = attention(QUERY, VALUE, KEY, value_mask=value_mask, attention_mask=attention_mask)
         masks = {"mask": value_mask, "attention_mask": attention_mask}
         for tensor, expected in zip(found, oracle(scorer, attention, QUERY, VALUE, KEY, **masks)):
             close(tensor, expected, dtype)

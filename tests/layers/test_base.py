@@ -39,7 +39,9 @@ def test_positive_returns_the_value():
 
 @pytest.mark.parametrize("value", [-0.1, 1, 1.5, "0.2", None, False, float("nan")])
 def test_fraction_refuses_what_is_not_in_its_range(value):
-    with pytest.raises(ValueError, match=rf"^dropout: expected a number in \[0, 1\), got {value!r}."):
+    with pytest.raises(
+        ValueError, match=rf"^dropout: expected a number in \[0, 1\), got {value!r}."
+    ):
         fraction("dropout", value)
 
 

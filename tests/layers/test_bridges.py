@@ -29,7 +29,9 @@ def encoded(depths, dtype="float32"):
 
 def wide(depths):
     """Return widths of an encoder that differ from layer to layer and state to state."""
-    return tuple(tuple(6 + 2 * i + j for j, _ in enumerate(layer)) for i, layer in enumerate(depths))
+    return tuple(
+        tuple(6 + 2 * i + j for j, _ in enumerate(layer)) for i, layer in enumerate(depths)
+    )
 
 
 def built(name, states, dtype="float32"):
@@ -69,7 +71,9 @@ def test_first_states_are_those_of_the_paper(name, states, dtype):
 @pytest.mark.parametrize("name", ["dense", "summary"])
 def test_every_projection_has_its_own_named_weights(name):
     bridge = built(name, LSTM)
-    expected = [f"bridge/state_{i}_{j}/{w}" for i in (0, 1) for j in (0, 1) for w in ("kernel", "bias")]
+    expected = [
+        f"bridge/state_{i}_{j}/{w}" for i in (0, 1) for j in (0, 1) for w in ("kernel", "bias")
+    ]
     assert [weight.path for weight in bridge.weights] == expected
     inputs = [6, 7, 8, 9] if name == "dense" else [SUMMARY] * 4
     shapes = [shape for depth in inputs for shape in ((depth, 4), (4,))]

@@ -64,7 +64,9 @@ def test_scores_far_from_zero_stay_finite():
 
 @pytest.mark.parametrize("wrong", [0, -1, float("nan"), "warm", None])
 def test_a_temperature_has_to_be_positive(wrong):
-    with pytest.raises(ValueError, match=f"^temperature: expected a positive number, got {wrong!r}"):
+    with pytest.raises(
+        ValueError, match=f"^temperature: expected a positive number, got {wrong!r}"
+    ):
         Softmax(wrong)
 
 

@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from keras import ops
-from layer_samples import SCORERS, TOLERANCE, close, config_of, few, normal, randomised, reborn, score_of
+from layer_samples import (
+    SCORERS,
+    TOLERANCE,
+    close,
+    config_of,
+    few,
+    normal,
+    randomised,
+    reborn,
+    score_of,
+)
 
 from keras_attn.layers import AdditiveScorer, DotScorer, GeneralScorer, ScaledDotScorer
 from keras_attn.layers.scorers import Scorer, scorers

@@ -6,20 +6,20 @@ import os
 import subprocess
 import sys
 
-import examples
 import keras
 import numpy as np
 import pytest
+import small_models
 import tensorflow as tf
 
 from keras_attn import text, training, zoo
 
-WORDS, SPOKEN = examples.WORDS, examples.SPOKEN
+WORDS, SPOKEN = small_models.WORDS, small_models.SPOKEN
 
 
 def learner(name="attention", **options):
     keras.utils.set_random_seed(0)
-    source, target = examples.tokenizers()
+    source, target = small_models.tokenizers()
     options = {"units": 16, "embedding_size": 8, "dropout": 0.0, "max_source": 12, **options}
     return zoo.build(name, source=source, target=target, **options)
 
@@ -116,9 +116,9 @@ def test_label_smoothing_and_scheduled_sampling():
 
 
 def test_scheduled_sampling_feeds_the_models_own_tokens():
-    model = examples.small("attention", dropout=0.0)
+    model = small_models.small("attention", dropout=0.0)
     model.compile("sgd", scheduled_sampling=1.0)
-    source, target_in = examples.some_ids(model)
+    source, target_in = small_models.some_ids(model)
     sampled = model({"source": source, "target_in": target_in}, training=True)
     memory, state = model.encode(source)
     token = target_in[:, 0]
@@ -132,19 +132,20 @@ def test_scheduled_sampling_feeds_the_models_own_tokens():
 
 
 DISTRIBUTED = """
-import numpy as np, tensorflow as tf, keras, examples, sys
+import numpy as np, tensorflow as tf, keras, small_models, sys
 cpus = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpus[0], [tf.config.LogicalDeviceConfiguration()] * 2)
 from keras_attn import zoo
 weights = []
 for devices in (["CPU:0"], ["CPU:0", "CPU:1"]):
     with tf.distribute.MirroredStrategy(devices).scope():
-        model = examples.small("attention", dropout=0.0)
+        model = small_models.small("attention", dropout=0.0)
         model.compile(keras.optimizers.SGD(0.3))
     # 7 pairs in batches of 4: unequal numbers of tokens, and of rows, on the two replicas
-    model.fit(examples.WORDS[:7], examples.SPOKEN[:7], batch_size=4, epochs=3, verbose=0, seed=0)
+    pairs = small_models.WORDS[:7], small_models.SPOKEN[:7]
+    model.fit(*pairs, batch_size=4, epochs=3, verbose=0, seed=0)
     weights.append([w.numpy() for w in model.weights])
-start = [w.numpy() for w in examples.small("attention").weights]
+start = [w.numpy() for w in small_models.small("attention").weights]
 print(max(np.abs(a - b).max() for a, b in zip(*weights)))
 assert max(np.abs(a - b).max() for a, b in zip(weights[0], start)) > 0.05
 assert all(np.allclose(a, b, atol=1e-5) for a, b in zip(*weights))
@@ -152,7 +153,7 @@ assert all(np.allclose(a, b, atol=1e-5) for a, b in zip(*weights))
 
 
 def test_two_devices_train_as_one():
-    folder = os.path.dirname(examples.__file__)
+    folder = os.path.dirname(small_models.__file__)
     path = os.pathsep.join([folder, os.path.dirname(folder), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [sys.executable, "-c", DISTRIBUTED],
@@ -164,7 +165,7 @@ def test_two_devices_train_as_one():
 
 
 def test_one_trace_for_all_batches_and_lengths():
-    model = examples.small("attention")
+    model = small_models.small("attention")
     for sources in (WORDS, WORDS[:1], ["a"], ["", "abcabcabc"]):
         model.generate(sources, max_length=4)
         model.score(sources, sources)

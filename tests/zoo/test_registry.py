@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import examples
 import keras
 import pytest
+import small_models
 
 from keras_attn import layers, zoo
 from keras_attn.zoo import registry
@@ -28,7 +28,7 @@ def test_names():
         "attention_general",
         "attention_scaled_dot",
     ]
-    assert set(examples.CLASSIC) <= set(zoo.names())
+    assert set(small_models.CLASSIC) <= set(zoo.names())
     assert zoo.names("context-as-*") == ["context_as_init"]
     assert zoo.names("nothing*") == [] and zoo.names(weights=True) == []
 
@@ -140,10 +140,10 @@ def test_an_architecture_of_ones_own(clean):
 
 
 def test_weights_from_a_path(tmp_path):
-    model = examples.small("combined")
+    model = small_models.small("combined")
     model.save(tmp_path / "m.keras")
     again = zoo.build("combined", weights=tmp_path / "m.keras")
-    assert again.generate(examples.WORDS) == model.generate(examples.WORDS)
+    assert again.generate(small_models.WORDS) == model.generate(small_models.WORDS)
     with pytest.raises(ValueError, match="holds 'combined'"):
         zoo.build("attention", weights=tmp_path / "m.keras")
     with pytest.raises(TypeError, match="bring their own"):
@@ -164,16 +164,18 @@ VARIETY = [
 
 @pytest.mark.parametrize("options", VARIETY, ids=lambda o: "-".join(map(str, o.values())))
 def test_options_train_save_and_generate(options, tmp_path):
-    source, target = examples.tokenizers()
+    source, target = small_models.tokenizers()
     options = {"units": 8, "embedding_size": 6, "max_source": 12, **options}
     model = zoo.build("attention", source=source, target=target, **options)
     model.compile(keras.optimizers.Adam(0.02))
-    history = model.fit(examples.WORDS, examples.SPOKEN, epochs=3, verbose=0, seed=0).history
+    history = model.fit(
+        small_models.WORDS, small_models.SPOKEN, epochs=3, verbose=0, seed=0
+    ).history
     assert history["loss"][-1] < history["loss"][0]
     model.save(tmp_path / "m.keras")
     loaded = keras.saving.load_model(tmp_path / "m.keras")
-    assert loaded.generate(examples.WORDS) == model.generate(examples.WORDS)
-    source_ids, target_in = examples.some_ids(model)
+    assert loaded.generate(small_models.WORDS) == model.generate(small_models.WORDS)
+    source_ids, target_in = small_models.some_ids(model)
     whole = model({"source": source_ids, "target_in": target_in})
     memory, state = model.encode(source_ids)
     for t in range(target_in.shape[1]):

@@ -1,0 +1,126 @@
+"""Export: what it refuses, and that a server never sees half of it."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+import pytest
+import small_models
+
+from keras_attn import serving, zoo
+from keras_attn.serving import export
+
+
+@pytest.fixture(scope="module")
+def model():
+    return small_models.small("context_as_init")
+
+
+def test_versions_count_up(tmp_path):
+    assert serving.next_version(tmp_path / "m") == tmp_path / "m" / "1"
+    for name in ("1", "9", "10", "notes", ".11.aside"):
+        (tmp_path / "m" / name).mkdir(parents=True)
+    assert serving.next_version(tmp_path / "m") == tmp_path / "m" / "11"
+
+
+def test_an_existing_path_is_kept(model, tmp_path):
+    path = tmp_path / "1"
+    path.mkdir()
+    (path / "precious").write_text("x")
+    with pytest.raises(FileExistsError, match=r"exists; export to the next version, or give overw"):
+        model.export(path)
+    assert os.listdir(path) == ["precious"] and os.listdir(tmp_path) == ["1"]
+    model.export(path, overwrite=True, verbose=False)
+    assert "saved_model.pb" in os.listdir(path) and os.listdir(tmp_path) == ["1"]
+
+
+def test_a_path_that_cannot_be_written(model, tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OSError, match="filepath: cannot write beside"):
+        model.export(tmp_path / "file" / "m" / "1")
+    if os.path.isdir("/proc/self"):
+        with pytest.raises(OSError, match="filepath: cannot write beside"):
+            model.export("/proc/self/m/1")
+
+
+def test_nothing_is_left_when_it_fails(model, tmp_path, monkeypatch):
+    def broken(*args, **kwargs):
+        (args[0] and open(os.path.join(args[0], "half"), "w")).close()
+        raise RuntimeError("disk on fire")
+
+    monkeypatch.setattr(export, "save_slim", broken)
+    (tmp_path / "1").mkdir()
+    with pytest.raises(RuntimeError, match="on fire"):
+        model.export(tmp_path / "2")
+    with pytest.raises(RuntimeError, match="on fire"):
+        model.export(tmp_path / "1", overwrite=True)
+    assert os.listdir(tmp_path) == ["1"]
+
+
+def test_a_watcher_sees_whole_versions_only(model, tmp_path):
+    seen, stop = [], threading.Event()
+
+    def watch():
+        while not stop.is_set():
+            for entry in os.listdir(tmp_path):
+                if entry.isdigit():
+                    seen.append(sorted(os.listdir(tmp_path / entry)))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        model.export(tmp_path / "1", verbose=False)
+    finally:
+        stop.set()
+        watcher.join()
+    whole = sorted(os.listdir(tmp_path / "1"))
+    assert all(entries == whole for entries in seen)
+    assert {"saved_model.pb", "variables"} <= set(whole) and os.listdir(tmp_path) == ["1"]
+
+
+def test_a_path_made_meanwhile_is_kept(tmp_path):
+    with pytest.raises(FileExistsError, match="meanwhile"):
+        with export.published(tmp_path / "1", overwrite=False):
+            (tmp_path / "1").mkdir()
+    assert os.listdir(tmp_path) == ["1"]
+
+
+def test_a_model_of_ids_and_other_formats(model, tmp_path):
+    with pytest.raises(TypeError, match="need tokenisers"):
+        zoo.build("attention", units=4, source=9, target=9).export(tmp_path / "1")
+    with pytest.raises(ValueError, match="expected 'tf_saved_model', got 'onnx'"):
+        model.export(tmp_path / "1", format="onnx")
+    with pytest.raises(TypeError, match="overwritte"):
+        model.export(tmp_path / "1", overwritte=True)
+    assert os.listdir(tmp_path) == []
+
+
+def test_it_says_where(model, tmp_path, capsys):
+    assert model.export(tmp_path / "m" / "1") == str(tmp_path / "m" / "1")
+    assert str(tmp_path / "m" / "1") in capsys.readouterr().out
+
+
+def test_no_device_and_one_copy(tmp_path):
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    model = small_models.small("attention", units=64)
+    model.export(tmp_path / "1", verbose=False)
+    saved = saved_model_pb2.SavedModel.FromString((tmp_path / "1/saved_model.pb").read_bytes())
+    graph = saved.meta_graphs[0].graph_def
+    nodes = [*graph.node, *(n for f in graph.library.function for n in f.node_def)]
+    assert len(nodes) > 100 and not any(node.device for node in nodes)
+    must_compile = [f for f in graph.library.function if f.attr["_XlaMustCompile"].b]
+    assert not must_compile and not any("Cudnn" in node.op for node in nodes)
+    data = (tmp_path / "1/variables/variables.data-00000-of-00001").stat().st_size
+    weights = 4 * model.count_params()
+    assert weights <= data < 1.05 * weights + 1000
+
+
+def test_rnn_kernels_are_restored(model, tmp_path):
+    layers = [*model.encoder.layers, *model.decoder.recurrence.layers]
+    inner = [getattr(layer, "forward_layer", layer) for layer in layers]
+    assert all(layer.use_cudnn == "auto" for layer in inner)
+    with model.portable():
+        assert not any(layer.use_cudnn for layer in inner)
+    assert all(layer.use_cudnn == "auto" for layer in inner)
