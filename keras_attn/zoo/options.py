@@ -89,3 +89,12 @@ def resolve(defaults: dict[str, Any], overrides: dict[str, Any]) -> dict[str, An
         raise ValueError(f"size: expected one of {sorted(SIZES)}, got {size!r}.")
     table = {name: option.default for name, option in OPTIONS.items()}
     return {**table, **SIZES[size], **defaults, **overrides}
+
+
+def table() -> str:
+    """Return the table of options as Markdown."""
+    lines = ["| option | default | meaning | names |", "|---|---|---|---|"]
+    for name, option in OPTIONS.items():
+        choices = ", ".join(f"`{choice}`" for choice in option.choices)
+        lines.append(f"| `{name}` | `{option.default!r}` | {option.meaning} | {choices} |")
+    return "\n".join(lines)

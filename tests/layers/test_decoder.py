@@ -366,11 +366,15 @@ def test_gradients_are_those_of_finite_differences(case, steps):
         else:
             features, _ = decoder(embedded, state, memory)
         total = tf.reduce_sum(features * probe)
-    found = tape.gradient(total, [*tensors, *variables], unconnected_gradients="zero")
+    found = tape.gradient(
+        total, [*tensors, *variables], unconnected_gradients=tf.UnconnectedGradients.ZERO
+    )
     expected = reference.finite_difference(loss, [*arrays, *weights])
     for gradient, slow in zip(found, expected, strict=True):
         np.testing.assert_allclose(gradient, slow, atol=1e-7)
-    assert sum(np.abs(slow).max() > 1e-3 for slow in expected if slow.size) >= len(weights)
+    weight_gradients = expected[len(arrays) :]
+    if case.readout_state == "current" or steps > 1:  # a previous state saw nothing of the step
+        assert all(np.abs(slow).max() > 1e-3 for slow in weight_gradients)
 
 
 # === Dtypes, XLA ===
@@ -433,19 +437,20 @@ def test_only_training_drops_out(case, option):
     for _ in range(2):
         found, _ = decoder(embedded, state, memory, training=False)
         np.testing.assert_allclose(found, expected, atol=1e-6)
-    step, _, _ = decoder.step(embedded[:, 0], state, memory)
+    step, _, following = decoder.step(embedded[:, 0], state, memory)
     np.testing.assert_allclose(step, expected[:, 0], atol=1e-6)
     first, second = (decoder(embedded, state, memory, training=True)[0] for _ in range(2))
     assert np.abs(first - expected).max() > 1e-3 and np.abs(first - second).max() > 1e-3
-    dropped, _, _ = decoder.step(embedded[:, 0], state, memory, training=True)
-    assert np.abs(dropped - step).max() > 1e-3
+    dropped, _, other = decoder.step(embedded[:, 0], state, memory, training=True)
+    tops = other.recurrent[-1][0] - following.recurrent[-1][0]
+    assert max(np.abs(dropped - step).max(), np.abs(tops).max()) > 1e-3
 
 
 def test_dropout_of_features_does_not_reach_what_is_fed():
-    _, _, embedded, memory, state, expected, _ = sample(FED)
-    decoder = built(FED)
-    decoder.set_weights(sample(FED).decoder.get_weights())
-    decoder.drop.rate = 0.5
+    case = FED._replace(num_layers=1)
+    _, _, embedded, memory, state, expected, _ = sample(case)
+    decoder = built(case, dropout=0.5)
+    decoder.set_weights(sample(case).decoder.get_weights())
     features, _, following = decoder.step(embedded[:, 0], state, memory, training=True)
     features = np.array(features)
     np.testing.assert_allclose(following.fed, expected[:, 0], atol=1e-6)

@@ -1,0 +1,57 @@
+"""What the documents say is so: their code runs, their tables and figures are those of the data."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from keras_attn.zoo import options
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"<!-- test: run -->\n```python\n(.*?)```", README, re.DOTALL)
+RESULTS = json.loads((ROOT / "zoo" / "variants_on_dates.json").read_text())
+
+
+def test_every_block_of_python_is_run():
+    assert len(BLOCKS) == README.count("```python") >= 4
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda b: b.splitlines()[-1][:30])
+def test_code_of_the_readme_runs(block, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-W", "error::UserWarning", "-c", block],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_options_are_those_of_the_code():
+    assert options.table() in (ROOT / "docs" / "options.md").read_text()
+
+
+@pytest.mark.parametrize("name", RESULTS["runs"])
+def test_figures_of_the_variants_are_those_of_the_runs(name):
+    exact = [100 * run["test"]["exact_match"] for run in RESULTS["runs"][name].values()]
+    assert len(exact) == 3
+    figure = f"{np.mean(exact):.1f} % ({min(exact):.1f}–{max(exact):.1f})"
+    (row,) = [line for line in README.splitlines() if line.startswith(f"| `{name}` |")]
+    assert figure in row
+    page = (ROOT / "zoo" / "variants_on_dates.md").read_text()
+    assert f"{np.mean(exact):.2f} % ({min(exact):.2f}–{max(exact):.2f})" in page
+
+
+def test_files_that_are_linked_exist():
+    for file in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("zoo/*.md")]:
+        for link in re.findall(r"\]\(([^)#]+)\)", file.read_text()):
+            assert link.startswith("https://") or (file.parent / link).exists(), (file, link)
