@@ -52,8 +52,8 @@ class Alignments(NamedTuple):
         axes.set_xticks(range(columns), across, parse_math=False)
         axes.set_yticks(range(rows), down, parse_math=False)
         axes.tick_params(top=True, bottom=False, labeltop=True, labelbottom=False, length=0)
-        if max(map(len, self.source_tokens), default=0) > 1:
-            axes.tick_params(axis="x", rotation=90 if columns > 8 else 0)
+        for label in axes.get_xticklabels():
+            label.set_rotation(90 if len(label.get_text()) > 1 else 0)
         axes.set_xlabel("source")
         axes.set_ylabel("target")
         figure.colorbar(image, ax=axes, label="alignment")

@@ -170,6 +170,8 @@ def split(x: Any, y: Any, sample_weight: Any, fraction: float):
         raise ValueError(f"validation_split: expected a number in [0, 1), got {fraction!r}.")
     x, y = inputs.texts("x", x), inputs.texts("y", y)
     inputs.same_number(x, y)
+    if sample_weight is not None:
+        inputs.same_number(x, sample_weight, ("x", "sample_weight"))
     at = int(len(x) * (1 - fraction))
     if at in (0, len(x)):
         raise ValueError(

@@ -27,12 +27,9 @@ def is_text(x: Any) -> bool:
     if isinstance(x, list | tuple):
         return bool(x) and any(isinstance(item, str | bytes | np.str_) for item in x)
     dtype = getattr(x, "dtype", None)
-    if dtype == tf.string:
-        return True
-    kind = getattr(dtype, "kind", "")
-    if kind == "O":
+    if getattr(dtype, "kind", "") == "O":
         return any(isinstance(item, str | bytes) for item in np.ravel(x))
-    return kind in ("U", "S")
+    return dtype == tf.string  # as NumPy's U and S are
 
 
 def texts(argument: str, x: Any) -> list[Any]:
@@ -93,6 +90,52 @@ def id_array(argument: str, ids: Any, vocabulary_size: int) -> np.ndarray:
             f"{vocabulary_size - 1}, got {array[row, column]}."
         )
     return array.astype(np.int32)
+
+
+def id_pairs(x: Any, y: Any, source_size: int, target_size: int) -> tuple[Any, Any]:
+    """Return ids in memory as checked arrays; datasets and generators as they are.
+
+    Args:
+        x: {"source": ids (n, S), "target_in": ids (n, T)}, or what Keras iterates over.
+        y: Ids (n, T), or None beside a dataset or a generator.
+        source_size: Ids of the source vocabulary.
+        target_size: Ids of the target vocabulary.
+
+    Raises:
+        TypeError: anything else.
+        ValueError: a part is missing, of another shape, or has ids outside its vocabulary.
+    """
+    if isinstance(x, dict):
+        missing = {"source", "target_in"} - set(x)
+        if missing or y is None:
+            raise ValueError(
+                "x, y: expected strings, or a dict of ids 'source' and 'target_in' and ids "
+                f"target_out; got none of {sorted(missing) or 'y'}."
+            )
+        x = {
+            "source": id_array("x['source']", x["source"], source_size),
+            "target_in": id_array("x['target_in']", x["target_in"], target_size),
+        }
+        y = id_array("y", y, target_size)
+        same_number(x["source"], x["target_in"], ("x['source']", "x['target_in']"))
+        same_number(x["source"], y)
+        if y.shape != x["target_in"].shape:
+            raise ValueError(
+                f"y: expected the shape of x['target_in'], {x['target_in'].shape}, got {y.shape}."
+            )
+    elif x is None or isinstance(x, list | tuple | np.ndarray):
+        nothing = x is None or len(x) == 0
+        raise (ValueError if nothing else TypeError)(
+            "x: expected at least one string, a dataset of pairs of strings, or a dict of ids "
+            f"'source' and 'target_in'; got {'nothing' if nothing else type(x).__name__}."
+        )
+    return x, y
+
+
+def sources_of(pairs: tf.data.Dataset) -> list[bytes]:
+    """Return the sources of a dataset of strings, alone or in pairs, batched or not."""
+    elements = (e[0] if isinstance(e, tuple) else e for e in pairs.as_numpy_iterator())
+    return [source for element in elements for source in np.atleast_1d(element).tolist()]
 
 
 def source_rows_of_ids(array: np.ndarray, max_source: int) -> Ids:

@@ -105,7 +105,9 @@ class Seq2Seq(Network):
             )
         callbacks = [*_callback_list(callbacks), StopOnNaN()]
         prepare: dict[str, Any] = {"batch_size": batch_size, "too_long": too_long}
+        ending: Any = contextlib.nullcontext()
         if inputs.is_text(x):
+            ending = _streams_end_unannounced() if inputs.is_dataset(x) else ending
             if validation_split and validation_data is None:
                 (x, y, sample_weight), validation_data = fitting.split(
                     x, y, sample_weight, validation_split
@@ -116,10 +118,10 @@ class Seq2Seq(Network):
             x, y, sample_weight, shuffle = data.dataset, None, None, False
             callbacks, batch_size, validation_split = [*data.callbacks, *callbacks], None, 0.0
         else:
-            self._check_ids(x, y)
+            x, y = self._checked_ids(x, y)
         if validation_data is not None:
             validation_data = self._batches_of(validation_data, **prepare)
-        with _streams_end_unannounced():
+        with ending:
             return super().fit(
                 x,
                 y,
@@ -152,7 +154,7 @@ class Seq2Seq(Network):
             )
             x, y, sample_weight, batch_size = data.dataset, None, None, None
         elif x is not None:
-            self._check_ids(x, y)
+            x, y = self._checked_ids(x, y)
         return super().evaluate(
             x, y, batch_size=batch_size, verbose=verbose, sample_weight=sample_weight, **kwargs
         )
@@ -164,40 +166,28 @@ class Seq2Seq(Network):
         )
         if inputs.is_text(x):
             return fitting.from_text(self, x, y, sample_weight, **prepare).dataset
-        self._check_ids(x, y)
-        return data
+        x, y = self._checked_ids(x, y)
+        return data if y is None else (x, y, sample_weight)
 
-    def _check_ids(self, x, y):
-        """Look at ids in memory; datasets and generators are checked in the graph alone."""
-        if isinstance(x, dict):
-            missing = {"source", "target_in"} - set(x)
-            if missing:
-                raise ValueError(
-                    "x: expected strings, or a dict of ids 'source' and 'target_in'; got one "
-                    f"without {sorted(missing)}."
-                )
-            source = inputs.id_array("x['source']", x["source"], self.source_size)
-            target_in = inputs.id_array("x['target_in']", x["target_in"], self.target_size)
-            inputs.same_number(source, target_in, ("x['source']", "x['target_in']"))
-            if y is not None:
-                target_out = inputs.id_array("y", y, self.target_size)
-                inputs.same_number(source, target_out, ("x", "y"))
-        elif x is None or isinstance(x, list | tuple | np.ndarray):
-            got = "nothing" if x is None or len(x) == 0 else f"{type(x).__name__}"
-            raise (ValueError if got == "nothing" or len(x) == 0 else TypeError)(
-                "x: expected at least one string, a dataset of pairs of strings, or a dict of ids "
-                f"'source' and 'target_in'; got {got}."
-            )
+    def _checked_ids(self, x, y):
+        return inputs.id_pairs(x, y, self.source_size, self.target_size)
 
     # === Asking ===
 
     def predict(self, x: Any, **kwargs):
-        """Generate for strings or source ids; return logits for a dict with "target_in"."""
-        if isinstance(x, dict) or inputs.is_dataset(x):
+        """Generate for strings or source ids; return logits for a dict with "target_in".
+
+        A dataset of pairs of strings stands for its sources.
+        """
+        if isinstance(x, dict) and "target_in" in x:
+            return super().predict(x, **kwargs)
+        if inputs.is_dataset(x) and not inputs.is_text(x):
             return super().predict(x, **kwargs)
         for option in ("verbose", "steps", "callbacks"):
             kwargs.pop(option, None)
-        return self.generate(x, **kwargs)
+        if inputs.is_dataset(x):
+            x = inputs.sources_of(x)
+        return self.generate(x["source"] if isinstance(x, dict) else x, **kwargs)
 
     def generate(self, source: Any, *, max_length: int | None = None, batch_size: int = 128):
         """Return the best target of each source.

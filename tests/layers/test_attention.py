@@ -55,7 +55,9 @@ def test_context_and_alignments_are_those_of_the_paper(scorer, dtype):
     for value_mask, attention_mask in itertools.product([None, MASK], [None, SEEN]):
         found = attention(QUERY, VALUE, KEY, value_mask=value_mask, attention_mask=attention_mask)
         masks = {"mask": value_mask, "attention_mask": attention_mask}
-        for tensor, expected in zip(found, oracle(scorer, attention, QUERY, VALUE, KEY, **masks)):
+        for tensor, expected in zip(
+            found, oracle(scorer, attention, QUERY, VALUE, KEY, **masks), strict=True
+        ):
             close(tensor, expected, dtype)
 
 
@@ -63,7 +65,9 @@ def test_context_and_alignments_are_those_of_the_paper(scorer, dtype):
 def test_values_are_their_own_keys_unless_there_are_others(scorer):
     attention = built(scorer)
     found = attention(QUERY, KEY, value_mask=MASK)
-    for tensor, expected in zip(found, oracle(scorer, attention, QUERY, KEY, mask=MASK)):
+    for tensor, expected in zip(
+        found, oracle(scorer, attention, QUERY, KEY, mask=MASK), strict=True
+    ):
         close(tensor, expected)
     apart = attention(QUERY, KEY, KEY, value_mask=MASK)
     np.testing.assert_allclose(found[0], apart[0], atol=1e-6)
@@ -73,7 +77,7 @@ def test_the_temperature_divides_the_scores():
     attention = built("general", normaliser=Softmax(0.5))
     twice = score_of("general", [2 * attention.get_weights()[0]])
     for tensor, expected in zip(
-        attention(QUERY, VALUE, KEY), reference.attend(twice, QUERY, VALUE, KEY)
+        attention(QUERY, VALUE, KEY), reference.attend(twice, QUERY, VALUE, KEY), strict=True
     ):
         close(tensor, expected)
 
@@ -131,7 +135,9 @@ def test_what_stands_at_masked_positions_is_not_seen():
     attention = built("additive")
     changed = np.where(MASK[:, :, None], VALUE, 1e3), np.where(MASK[:, :, None], KEY, -1e3)
     for found, expected in zip(
-        attention(QUERY, *changed, value_mask=MASK), attention(QUERY, VALUE, KEY, value_mask=MASK)
+        attention(QUERY, *changed, value_mask=MASK),
+        attention(QUERY, VALUE, KEY, value_mask=MASK),
+        strict=True,
     ):
         np.testing.assert_allclose(found, expected, atol=1e-6)
 
@@ -158,13 +164,15 @@ def test_gradients_are_those_of_finite_differences(scorer):
 
     def loss(query, value, key, *weights):
         found = reference.attend(score_of(scorer, weights), query, value, key, mask=mask)
-        return sum(np.sum(array * probe) for array, probe in zip(found, probes))
+        return sum(np.sum(array * probe) for array, probe in zip(found, probes, strict=True))
 
     tensors = [tf.constant(array) for array in arrays]
     with tf.GradientTape() as tape:
         tape.watch(tensors)
         found = attention(*tensors, value_mask=mask)
-        total = sum(tf.reduce_sum(tensor * probe) for tensor, probe in zip(found, probes))
+        total = sum(
+            tf.reduce_sum(tensor * probe) for tensor, probe in zip(found, probes, strict=True)
+        )
     expected = reference.finite_difference(loss, [*arrays, *attention.get_weights()])
     gradients = tape.gradient(total, [*tensors, *attention.trainable_variables])
     assert len(gradients) == len(expected)
@@ -290,7 +298,7 @@ def test_attention_survives_saving(attention):
     again = reborn(randomised(attention))
     assert config_of(again) == config_of(attention)
     again.set_weights(attention.get_weights())
-    for found, expected in zip(again(QUERY, VALUE, KEY), attention(QUERY, VALUE, KEY)):
+    for found, expected in zip(again(QUERY, VALUE, KEY), attention(QUERY, VALUE, KEY), strict=True):
         np.testing.assert_array_equal(found, expected)
 
 
@@ -354,6 +362,7 @@ def test_a_step_works_where_no_shape_is_known():
     for found, expected in zip(
         step(QUERY[:, 0], VALUE, KEY, MASK),
         oracle("additive", attention, QUERY[:, :1], VALUE, KEY, mask=MASK),
+        strict=True,
     ):
         close(found, expected[:, 0])
 

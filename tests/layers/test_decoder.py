@@ -1,4 +1,4 @@
-"""The decoder: every meaningful combination against the oracle, in steps, for beams, in training."""
+"""The decoder: every meaningful combination against the oracle, in steps, beams and training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from layer_samples import (
     CELLS,
     MASK,
     SCORERS,
-    TOLERANCE,
     close,
     config_of,
     normal,
@@ -226,8 +225,11 @@ def first_states(case, decoder, encoded):
 # === Numbers ===
 
 
-@pytest.mark.parametrize("dtype", TOLERANCE)
-@every_case
+@pytest.mark.parametrize(
+    "case, dtype",
+    [*[(case, "float32") for case in CASES], *[(case, "float64") for case in CASES[::5]]],
+    ids=str,
+)
 def test_a_whole_target_is_that_of_the_papers(case, dtype):
     decoder, encoded, embedded, _, _, features, alignments = sample(case, dtype)
     initial = first_states(case, decoder, encoded)
@@ -366,12 +368,10 @@ def test_gradients_are_those_of_finite_differences(case, steps):
         else:
             features, _ = decoder(embedded, state, memory)
         total = tf.reduce_sum(features * probe)
-    found = tape.gradient(
-        total, [*tensors, *variables], unconnected_gradients=tf.UnconnectedGradients.ZERO
-    )
+    found = tape.gradient(total, [*tensors, *variables])
     expected = reference.finite_difference(loss, [*arrays, *weights])
     for gradient, slow in zip(found, expected, strict=True):
-        np.testing.assert_allclose(gradient, slow, atol=1e-7)
+        np.testing.assert_allclose(0 if gradient is None else gradient, slow, atol=1e-7)
     weight_gradients = expected[len(arrays) :]
     if case.readout_state == "current" or steps > 1:  # a previous state saw nothing of the step
         assert all(np.abs(slow).max() > 1e-3 for slow in weight_gradients)
@@ -458,10 +458,10 @@ def test_dropout_of_features_does_not_reach_what_is_fed():
     assert (features == 0).any()
 
 
-@pytest.mark.parametrize("case", [*ALL_LOOPS, FED], ids=str)
-def test_recurrent_dropout_trains_in_one_graph_after_another(case):
-    decoder = built(case, **DROPPING)
-    encoded, embedded = sources(case, decoder), normal(4, 3, EMBEDDING, dtype="float32")
+@pytest.mark.parametrize("cell", ["lstm", "simple_rnn"])
+def test_recurrent_dropout_trains_in_one_graph_after_another(cell):
+    decoder = built(LOOP._replace(cell=cell), **DROPPING)
+    encoded, embedded = sources(LOOP, decoder), normal(4, 3, EMBEDDING, dtype="float32")
 
     def train(rows):
         source = keras.tree.map_structure(lambda part: part[:rows], encoded)
@@ -476,9 +476,6 @@ def test_recurrent_dropout_trains_in_one_graph_after_another(case):
         gradients = compiled(rows)
         assert all(np.isfinite(gradient).all() for gradient in gradients)
     assert len(train(3)) == len(decoder.trainable_variables)  # nothing of a graph is left
-    memory, state = decoder.prepare(encoded)
-    tf.function(lambda: decoder.step(embedded[:, 0], state, memory, training=True))()
-    assert len(compiled(4)) == len(train(1))
 
 
 def test_a_loop_holds_one_recurrent_mask_for_a_sequence():

@@ -33,7 +33,9 @@ def built(kind, query_depth=4, key_depth=4, **options):
 def expected_scores(name, scorer, query, key):
     """Return the scores (B, Q, S) that the oracle gives, one by one."""
     score = score_of(name, scorer.get_weights())
-    return np.array([[[score(q, k) for k in keys] for q in qs] for qs, keys in zip(query, key)])
+    return np.array(
+        [[[score(q, k) for k in keys] for q in qs] for qs, keys in zip(query, key, strict=True)]
+    )
 
 
 @every_scorer

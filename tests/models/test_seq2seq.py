@@ -176,6 +176,24 @@ def test_one_trace_for_all_batches_and_lengths():
     assert vars(model._runner)["search"] is traced
 
 
+def test_predict_takes_what_fit_takes():
+    model = small_models.small("attention")
+    expected = model.generate(WORDS)
+    pairs = tf.data.Dataset.from_tensor_slices((WORDS, SPOKEN))
+    assert model.predict(WORDS) == model.predict(pairs) == model.predict(pairs.batch(3)) == expected
+    source, target_in = small_models.some_ids(model)
+    inputs = {"source": source, "target_in": target_in}
+    np.testing.assert_allclose(model.predict(inputs, verbose=0), model(inputs), atol=1e-5)
+
+
+def test_ids_as_lists():
+    model = zoo.build("attention", source=9, target=9, units=4, embedding_size=4)
+    model.compile("sgd")
+    model.fit({"source": [[4, 5, 2]], "target_in": [[1, 6]]}, [[6, 2]], verbose=0)
+    found = model.generate([[4, 5, 2]])
+    np.testing.assert_array_equal(model.predict({"source": [[4, 5, 2]]}), found)
+
+
 def test_generate_follows_training():
     model = learner()
     model.compile(keras.optimizers.Adam(0.02))
@@ -222,7 +240,12 @@ def test_bytes_in_bytes_targets_and_shared_tokeniser():
             ValueError,
             r"target_in'\]\[0, 1\]: expected an id of the vocabulary, 0 to \d+, got 99",
         ),
-        (lambda m: m.fit({"source": [[4, 2]]}, [[4]]), ValueError, r"without \['target_in'\]"),
+        (lambda m: m.fit({"source": [[4, 2]]}, [[4]]), ValueError, r"got none of \['target_in'\]"),
+        (
+            lambda m: m.fit({"source": [[4, 2]], "target_in": [[1, 4]]}, [[4]]),
+            ValueError,
+            r"y: expected the shape of x\['target_in'\], \(1, 2\), got \(1, 1\)",
+        ),
         (lambda m: m.generate([[4, 2]]), TypeError, "expected a string or a list of strings"),
         (lambda m: m.generate(WORDS, max_length=0), ValueError, "max_length.*positive int, got 0"),
         (lambda m: m.generate(WORDS, max_length=99), ValueError, "at most max_target=64"),

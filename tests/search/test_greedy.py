@@ -11,7 +11,7 @@ from keras_attn.search import greedy
 from keras_attn.types import BOS, EOS, PAD, SearchResult
 
 VOCABULARY, STATES, SOURCE = 6, 5, 4
-few = settings(max_examples=30, deadline=None, derandomize=True)
+few = settings(max_examples=20, deadline=None, derandomize=True)
 
 
 class Table:
