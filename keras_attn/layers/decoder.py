@@ -40,7 +40,7 @@ class Decoder(Component):
         dropout: Fraction dropped of the features.
 
     Raises:
-        ValueError: an unknown name, or widths that do not fit.
+        ValueError: an unknown name, options that exclude each other, or widths that do not fit.
     """
 
     def __init__(
@@ -67,6 +67,11 @@ class Decoder(Component):
         self.bridge = self._component(bridges, bridge)
         self.readout = self._component(readouts, readout)
         self.start = self._component(starts, start)
+        if self.start.uses_summary and not feedback:
+            raise ValueError(
+                "start='summary' needs feedback: without it no step reads what stands in the place "
+                "of a token. Use context='fixed' or bridge='summary'."
+            )
         self.order = orders.get(order)
         self.feedback = bool(feedback)
         self.input_feeding = bool(input_feeding)

@@ -101,8 +101,9 @@ def _attention_card(title, score, paper="Luong, Pham & Manning 2015, arXiv:1508.
         ),
         paper=paper,
         deviations=(
-            "One bidirectional layer in place of four unidirectional ones; no input feeding "
-            "(input_feeding=True), which would cost a loop in training.",
+            "One bidirectional layer in place of four unidirectional ones, so that the states are "
+            "projected rather than copied.",
+            "No input feeding (input_feeding=True), which would cost a loop in training.",
             KERAS_CELLS,
         ),
     )

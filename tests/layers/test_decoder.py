@@ -592,6 +592,7 @@ def test_a_decoder_survives_saving(case):
         ({"order": "attend_updat"}, ValueError, "^order: .* Did you mean 'attend_update'"),
         ({"start": "tokens"}, ValueError, "^start: .*'tokens'. Did you mean 'token'"),
         ({"readout_state": "next"}, ValueError, "^readout_state: expected 'current' or 'previous'"),
+        ({"start": "summary", "feedback": False}, ValueError, "^start='summary' needs feedback"),
         ({"dropout": 1.5}, ValueError, r"^dropout: expected a number in \[0, 1\), got 1.5"),
         ({"context": TanhReadout}, TypeError, "^context: expected a name of .* or an object"),
     ],
