@@ -29,7 +29,7 @@ def greedy(step, state, *, max_length, steps, forced_end) -> SearchResult:
 
     def body(t, token, ended, state, arrays):
         logits, alignments, following = step(token, state)
-        chosen = tf.where(forced_end & (t == 0), tf.cast(EOS, tf.int64), _best(logits))
+        chosen = tf.where(forced_end, tf.cast(EOS, tf.int64), _best(logits))
         score = _log_probability(logits, chosen)
         token = tf.where(ended, tf.cast(PAD, tf.int64), chosen)
         outputs = (

@@ -5,7 +5,6 @@ import pytest
 import reference
 from layer_samples import (
     MASK,
-    SCORERS,
     close,
     config_of,
     normal,
@@ -102,7 +101,7 @@ def test_memory_holds_no_more_than_is_read(name):
         FixedContext(dtype="mixed_bfloat16"),
         AttentionContext(),
         AttentionContext(Attention("additive", Softmax(0.5), units=3), name="mine"),
-        *[AttentionContext(Attention(scorer)) for scorer in SCORERS[2:3]],
+        AttentionContext(Attention("general")),
     ],
     ids=lambda context: context.name,
 )

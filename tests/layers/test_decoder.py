@@ -430,7 +430,6 @@ FED = Case("attention", "update_attend", "current", "tanh", True, "lstm", "gener
 @pytest.mark.parametrize("option", DROPPING)
 @pytest.mark.parametrize("case", [PARALLEL, *ALL_LOOPS, FED], ids=str)
 def test_only_training_drops_out(case, option):
-    case = case._replace(num_layers=2)
     _, _, embedded, memory, state, expected, _ = sample(case)
     decoder = built(case, **{option: DROPPING[option]})
     decoder.set_weights(sample(case).decoder.get_weights())
@@ -572,6 +571,9 @@ def test_a_decoder_survives_saving(case):
     decoder = built(case, **options)
     again = reborn(decoder)
     assert type(again) is Decoder and config_of(again) == config_of(decoder)
+    for name in ("feedback", "input_feeding", "readout_state", "dropout"):
+        assert getattr(again, name) == getattr(decoder, name)
+    assert again.drop.rate == decoder.drop.rate == options.get("dropout", 0)
     again.build_for(Widths(case.value_depth, SUMMARY, final_depths(case, decoder)), case.embedding)
     again.set_weights(decoder.get_weights())
     embedded = normal(4, 3, case.embedding, seed=3, dtype="float32")

@@ -149,6 +149,16 @@ def test_the_input_of_the_first_layer_is_not_dropped():
     np.testing.assert_allclose(trained, single.sequence(INPUTS, states), atol=1e-6)
 
 
+def test_what_a_residual_layer_adds_is_not_dropped():
+    recurrence = built("gru", 2, dropout=0.9, residual=True)
+    first, second = recurrence.layers
+    second.set_weights([np.zeros(weight.shape) for weight in second.weights])
+    states = tuple((np.zeros((BATCH, UNITS), "float32"),) for _ in range(2))
+    expected = first(INPUTS, initial_state=list(states[0]))
+    trained = recurrence.sequence(INPUTS, states, training=True)
+    np.testing.assert_allclose(trained, expected, atol=1e-6)
+
+
 def counting(units=64):
     """Return a recurrence that shows its masks: where a mask is 0, the state is 0 for good."""
     recurrence = Recurrence("simple_rnn", units, recurrent_dropout=0.5)
@@ -184,6 +194,7 @@ def test_a_recurrent_mask_holds_for_one_sequence(run):
 def test_a_step_outside_of_a_sequence_draws_a_mask_of_its_own():
     recurrence, states = counting()
     nothing = np.zeros((BATCH, 1), "float32")
+    by_steps(recurrence, states)
     first, second = (recurrence.step(nothing, states, training=True)[0] for _ in range(2))
     assert ((np.array(first) > 0) != (np.array(second) > 0)).any()
 

@@ -137,9 +137,10 @@ def test_batches_hold_64_pairs_unless_told_otherwise():
 # Datasets.
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("batched", [False, True])
-@pytest.mark.parametrize("too_long", ["cut", "drop"])
+@pytest.mark.parametrize(
+    ("too_long", "batched", "weighted"),
+    [("cut", False, True), ("cut", True, False), ("drop", True, True)],
+)
 def test_datasets_of_pairs_and_of_batches_of_them_are_read_alike(too_long, batched, weighted):
     columns = (TEXTS, TEXTS[::-1], WEIGHTS) if weighted else (TEXTS, TEXTS[::-1])
     pairs = tf.data.Dataset.from_tensor_slices(columns)

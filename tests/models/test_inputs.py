@@ -305,6 +305,12 @@ def test_dicts_that_lack_something_are_refused(with_ids):
     array = ids()["source"]
     refused(ValueError, lambda: with_ids.fit({"source": array}, array), "['target_in']")
     refused(ValueError, lambda: with_ids.fit({}, array), "['source', 'target_in']")
+    refused(ValueError, lambda: with_ids.fit(ids(), None), "got none of y")
+
+
+def test_targets_of_another_width_are_refused(with_ids):
+    wider = ids(width=4)["source"]
+    refused(ValueError, lambda: with_ids.fit(ids(), wider), "x['target_in'], (2, 3), got (2, 4)")
 
 
 # What is accepted.
@@ -361,6 +367,14 @@ def test_text_is_told_from_other_things():
         dataset({"source": ["a"]}),
     ):
         assert not inputs.is_text(other)
+
+
+def test_the_sources_of_a_dataset_are_those_of_its_elements():
+    texts = ["abc", "", "é", "a"]
+    alone = tf.data.Dataset.from_tensor_slices(texts)
+    for dataset in (alone, pairs(texts, texts[::-1]), pairs(texts, texts[::-1], [1.0] * 4)):
+        for form in (dataset, dataset.batch(3)):
+            assert inputs.sources_of(form) == [text.encode() for text in texts]
 
 
 # Rows of ids.

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from keras_attn.text import ByteTokenizer, pipeline
 from keras_attn.types import BOS, EOS, PAD
 
-few = settings(max_examples=15, deadline=None, derandomize=True)
+few = settings(max_examples=10, deadline=None, derandomize=True)
 lengths = st.integers(1, 9) | st.integers(1, 100)
 
 
@@ -120,8 +120,9 @@ def orders(dataset):
 EVEN = [(4, 4)] * 40
 
 
-@pytest.mark.parametrize("sizes", [EVEN, [(4 * (i % 8) + 1, 3) for i in range(40)]])
-def test_seed_and_epoch_alone_give_the_order(sizes):
+def test_seed_and_epoch_alone_give_the_order():
+    sizes = [(4 * (i % 4) + 1, 3) for i in range(24)]
+
     def order(**options):
         return orders(made(sizes, batch_size=3, shuffle=True, **options))
 
@@ -133,13 +134,13 @@ def test_seed_and_epoch_alone_give_the_order(sizes):
 
 
 def test_batches_of_unlike_lengths_come_in_random_order():
-    sizes = [(length, 1) for length in range(4, 44, 4) for _ in range(2)]
+    sizes = [(length, 1) for length in range(4, 32, 4) for _ in range(2)]
 
     def widths(epoch):
         dataset = made(sizes, batch_size=2, shuffle=True, seed=1, epoch=epoch)
         return [width for *_, (width, _) in read(dataset)]
 
-    assert sorted(widths(0)) == sorted(widths(1)) and len(widths(0)) == 10
+    assert sorted(widths(0)) == sorted(widths(1)) and len(widths(0)) == 7
     assert sorted(widths(0)) not in (widths(0), widths(1)) and widths(0) != widths(1)
 
 
@@ -286,9 +287,10 @@ def expected_pairs(drop, weighted=True):
     return pairs, too_long
 
 
-@pytest.mark.parametrize("weighted", [True, False])
-@pytest.mark.parametrize("drop", [False, True])
-@pytest.mark.parametrize("form", ["plain", "shuffled"])
+@pytest.mark.parametrize(
+    ("form", "drop", "weighted"),
+    [("plain", False, True), ("plain", True, False), ("shuffled", True, True)],
+)
 def test_a_stream_holds_every_pair_once(form, drop, weighted):
     found, counts = streamed(form, drop, weighted)
     pairs, too_long = expected_pairs(drop, weighted)
