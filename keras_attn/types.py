@@ -6,8 +6,8 @@ Letters in shape comments:
     D value (memory) depth · F features · V target vocabulary
 
 Words, each with one meaning:
-    scores -> alignments -> context    raw (B, Q, S) -> normalised (B, Q, S) -> weighted sum (B, Q,
-    D) source, target_in, target_out      ids (B, S); `<s> y...` (B, T); `y... </s>` (B, T)
+    scores -> alignments -> context    raw (B, Q, S) -> normalised (B, Q, S) -> summed (B, Q, D)
+    source, target_in, target_out      ids (B, S); `<s> y...` (B, T); `y... </s>` (B, T)
     memory                             what a source leaves behind; constant while decoding
     state                              what one decoding step hands to the next
     step / unroll / search             one position / a teacher-forced loop / an id-choosing loop

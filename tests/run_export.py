@@ -18,23 +18,28 @@ def plain(array):
     return array.tolist()
 
 
-spec = importlib.util.spec_from_file_location("session", sys.argv[1])
-session = importlib.util.module_from_spec(spec)
-sys.modules["session"] = session
-spec.loader.exec_module(session)
-with session.Session(sys.argv[2]) as model:
-    for line in sys.stdin:
-        request = json.loads(line)
-        source = np.array([base64.b64decode(s) for s in request["source"]], dtype=object)
-        answer = model.run(request["signature"], source=source)
-        print(json.dumps({key: plain(value) for key, value in answer.items()}), flush=True)
-    described = {
-        name: {
-            side: {k: [t.dtype, t.shape] for k, t in getattr(signature, side).items()}
-            for side in ("inputs", "outputs")
+def main():
+    spec = importlib.util.spec_from_file_location("session", sys.argv[1])
+    session = importlib.util.module_from_spec(spec)
+    sys.modules["session"] = session
+    spec.loader.exec_module(session)
+    with session.Session(sys.argv[2]) as model:
+        for line in sys.stdin:
+            request = json.loads(line)
+            source = np.array([base64.b64decode(s) for s in request["source"]], dtype=object)
+            answer = model.run(request["signature"], source=source)
+            print(json.dumps({key: plain(value) for key, value in answer.items()}), flush=True)
+        described = {
+            name: {
+                side: {k: [t.dtype, t.shape] for k, t in getattr(signature, side).items()}
+                for side in ("inputs", "outputs")
+            }
+            for name, signature in model.signatures.items()
         }
-        for name, signature in model.signatures.items()
-    }
-    print(json.dumps(described))
-forbidden = {"tensorflow", "keras", "keras_attn"} & {name.split(".")[0] for name in sys.modules}
-assert not forbidden, forbidden
+        print(json.dumps(described))
+    forbidden = {"tensorflow", "keras", "keras_attn"} & {name.split(".")[0] for name in sys.modules}
+    assert not forbidden, forbidden
+
+
+if __name__ == "__main__":
+    main()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from typing import Any
 
 import keras
@@ -20,14 +21,14 @@ def build_once(layer, *shapes) -> None:
 
 def positive(argument: str, value: Any) -> int:
     """Return `value` if it is a positive int, or raise a ValueError that names `argument`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
         raise ValueError(f"{argument}: expected a positive int, got {value!r}.")
-    return value
+    return int(value)
 
 
 def fraction(argument: str, value: Any) -> float:
     """Return `value` if it is a number in [0, 1), or raise a ValueError that names `argument`."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= float(value) < 1:
         raise ValueError(f"{argument}: expected a number in [0, 1), got {value!r}.")
     return float(value)
 

@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from keras_attn.layers.attention import Attention
-from keras_attn.layers.base import Component, build_once, rows
+from keras_attn.layers.base import Component, at_least_float32, build_once, rows
 from keras_attn.layers.choices import Choices
 from keras_attn.types import Encoded, Memory
 
@@ -55,6 +55,11 @@ class Context(Component):
         raise NotImplementedError
 
 
+def no_alignments(context: Context, *shape):
+    """Return alignments of width 0, at least float32 as all alignments are."""
+    return at_least_float32(context.zeros(*shape, 0))
+
+
 @contexts.register("none")
 class NoContext(Context):
     """The source is seen through the initial state alone."""
@@ -65,13 +70,13 @@ class NoContext(Context):
 
     def step(self, query, memory, state):
         """See `Context.step`."""
-        nothing = self.zeros(ops.shape(query)[0], 0)
-        return nothing, nothing, state
+        rows = ops.shape(query)[0]
+        return self.zeros(rows, 0), no_alignments(self, rows), state
 
     def sequence(self, queries, memory):
         """See `Context.sequence`."""
-        nothing = self.zeros(ops.shape(queries)[0], ops.shape(queries)[1], 0)
-        return nothing, nothing
+        shape = ops.shape(queries)[:2]
+        return self.zeros(*shape, 0), no_alignments(self, *shape)
 
 
 @contexts.register("fixed")
@@ -91,14 +96,15 @@ class FixedContext(Context):
 
     def step(self, query, memory, state):
         """See `Context.step`."""
-        return rows(memory.summary, like=query), self.zeros(ops.shape(query)[0], 0), state
+        context = rows(memory.summary, like=query)
+        return context, no_alignments(self, ops.shape(query)[0]), state
 
     def sequence(self, queries, memory):
         """See `Context.sequence`."""
         batch, length = ops.shape(queries)[0], ops.shape(queries)[1]
         summary = memory.summary
         repeated = ops.broadcast_to(summary[:, None, :], (batch, length, summary.shape[-1]))
-        return repeated, self.zeros(batch, length, 0)
+        return repeated, no_alignments(self, batch, length)
 
 
 @contexts.register("attention")

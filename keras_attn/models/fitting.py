@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import warnings
 from typing import Any, NamedTuple
 
@@ -9,7 +10,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_attn.layers.base import positive
 from keras_attn.models import inputs
+from keras_attn.models.rows import padded
 from keras_attn.text import pipeline
 from keras_attn.training.callbacks import EpochClock, TooLongReport
 
@@ -50,6 +53,7 @@ def from_text(
     shuffle: bool = False,
     seed: int | None = None,
     too_long: str = "cut",
+    names: tuple[str, str] = ("x", "y"),
 ) -> Fitting:
     """Return the batches of pairs of strings.
 
@@ -62,13 +66,15 @@ def from_text(
         shuffle: Whether every epoch has an order of its own; a dataset keeps its own order.
         seed: Int, or None to draw one from NumPy's global generator.
         too_long: "cut" or "drop", what to do with pairs beyond `max_source` or `max_target`.
+        names: What messages call `x` and `y`.
 
     Raises:
         ValueError: no pairs, unequal numbers, an unknown `too_long`, or targets beside a dataset.
         TypeError: anything but strings.
     """
-    if too_long not in ("cut", "drop"):
-        raise ValueError(f"too_long: expected 'cut' or 'drop', got {too_long!r}.")
+    _check_too_long(too_long)
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, numbers.Integral)):
+        raise TypeError(f"seed: expected an int or None, got {seed!r}.")
     _need_tokenisers(model)
     batch_size = checked_batch_size(batch_size)
     message = too_long_message(model, too_long)
@@ -80,9 +86,9 @@ def from_text(
             )
         return _from_dataset(model, x, batch_size, too_long, message)
     if y is None:
-        raise ValueError("y: expected the targets, one string for each source, got None.")
-    x, y = inputs.texts("x", x), inputs.texts("y", y)
-    inputs.same_number(x, y)
+        raise ValueError(f"{names[1]}: expected the targets, one string a source, got None.")
+    x, y = inputs.texts(names[0], x), inputs.texts(names[1], y)
+    inputs.same_number(x, y, names)
     if sample_weight is not None:
         inputs.same_number(x, sample_weight, ("x", "sample_weight"))
     sources = pipeline.tokenized(model.source, x, model.max_source, pipeline.source_ids)
@@ -110,6 +116,44 @@ def from_text(
     return Fitting(dataset, [EpochClock(epoch)])
 
 
+def _check_too_long(too_long):
+    if too_long not in ("cut", "drop"):
+        raise ValueError(f"too_long: expected 'cut' or 'drop', got {too_long!r}.")
+
+
+def from_ids(model, x: Any, y: Any, sample_weight: Any, too_long: str) -> tuple[Any, Any, Any]:
+    """Cut ids in memory as strings are cut, or drop them; datasets and generators pass.
+
+    Args:
+        model: A `Seq2Seq`.
+        x: Checked ids, {"source": (n, S), "target_in": (n, T)}.
+        y: Checked ids (n, T).
+        sample_weight: Float (n,), (n, 1) or (n, T), or None.
+        too_long: "cut" or "drop".
+
+    Returns:
+        x, y and sample_weight; sources end with EOS.
+    """
+    _check_too_long(too_long)
+    if not isinstance(x, dict):
+        return x, y, sample_weight
+    sources = inputs.source_rows_of_ids(x["source"], model.max_source)
+    long = sources.cut | inputs.target_rows_of_ids(y, model.max_target).cut
+    if long.any():
+        warnings.warn(too_long_message(model, too_long)(int(long.sum()), len(y)), stacklevel=3)
+    kept = np.flatnonzero(~long if too_long == "drop" else np.ones_like(long))
+    if not len(kept):
+        raise ValueError("x: every pair is too long; nothing is left.")
+    x = {
+        "source": padded(pipeline.selected(sources, kept)),
+        "target_in": x["target_in"][kept, : model.max_target],
+    }
+    if sample_weight is not None:
+        sample_weight = np.asarray(sample_weight, np.float32)
+        sample_weight = sample_weight.reshape(len(long), -1)[kept, : model.max_target]
+    return x, y[kept, : model.max_target], sample_weight
+
+
 def _from_dataset(model, pairs, batch_size, too_long, message) -> Fitting:
     spec = pairs.element_spec
     if not isinstance(spec, tuple) or len(spec) not in (2, 3) or not inputs.is_text(spec[1]):
@@ -132,16 +176,12 @@ def _from_dataset(model, pairs, batch_size, too_long, message) -> Fitting:
         drop=too_long == "drop",
         counts=counts,
     )
-    return Fitting(dataset, [TooLongReport(counts, message)])
+    return Fitting(dataset, [TooLongReport(counts, message, too_long == "drop")])
 
 
 def checked_batch_size(batch_size: Any) -> int:
     """Return the batch size, 64 for None; a ValueError unless it is a positive int."""
-    if batch_size is None:
-        return BATCH_SIZE
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise ValueError(f"batch_size: expected a positive int, got {batch_size!r}.")
-    return batch_size
+    return BATCH_SIZE if batch_size is None else positive("batch_size", batch_size)
 
 
 def _need_tokenisers(model):

@@ -41,6 +41,11 @@ def texts(argument: str, x: Any) -> list[Any]:
     """
     if isinstance(x, str | bytes):
         return [x]
+    if x is None or isinstance(x, set | frozenset | dict):
+        raise TypeError(
+            f"{argument}: expected a list of strings, in order, got "
+            f"{'None' if x is None else type(x).__name__}."
+        )
     if tf.is_tensor(x):
         x = np.asarray(x)
     if getattr(x, "ndim", 1) != 1:

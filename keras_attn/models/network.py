@@ -24,7 +24,7 @@ def vocabulary_size(argument: str, vocabulary: Any) -> int:
         TypeError: neither.
         ValueError: less than the four special ids and one more.
     """
-    if hasattr(vocabulary, "tokenize"):
+    if hasattr(vocabulary, "tokenize") and not isinstance(vocabulary, type):
         return vocabulary.vocabulary_size
     if isinstance(vocabulary, bool) or not isinstance(vocabulary, int):
         raise TypeError(
@@ -83,10 +83,10 @@ class Network(keras.Model):
     def _make_layers(self):
         options = {"dtype": self.dtype_policy}
         size, feedback = self.embedding_size, self.decoder.feedback
-        if self.share_embeddings and self.source_size != self.target_size:
+        if self.share_embeddings and self.source != self.target:
             raise ValueError(
-                "share_embeddings: expected source and target vocabularies of one size, got "
-                f"{self.source_size} and {self.target_size}. Give both the same tokeniser."
+                "share_embeddings: expected one vocabulary for source and target, got "
+                f"{self.source!r} and {self.target!r}. Give both the same tokeniser."
             )
         if not feedback and (self.share_embeddings or self.tie_readout):
             raise ValueError(
@@ -101,7 +101,7 @@ class Network(keras.Model):
             self.target_embedding = keras.layers.Embedding(
                 self.target_size, size, name="target_embedding", **options
             )
-        self.drop = keras.layers.Dropout(self.dropout)
+        self.drop = keras.layers.Dropout(self.dropout, **options)
         projection = TiedProjection if self.tie_readout else keras.layers.Dense
         self.projection = projection(self.target_size, name="projection", **options)
 
@@ -259,7 +259,8 @@ class Network(keras.Model):
         """
         if isinstance(scheduled_sampling, dict):
             scheduled_sampling = load(scheduled_sampling)
-        if not callable(scheduled_sampling) and not 0 <= scheduled_sampling <= 1:
+        number = isinstance(scheduled_sampling, int | float) and 0 <= scheduled_sampling <= 1
+        if not callable(scheduled_sampling) and not number:
             raise ValueError(
                 "scheduled_sampling: expected a number in [0, 1] or a schedule, got "
                 f"{scheduled_sampling!r}."

@@ -22,6 +22,7 @@ from keras_attn.training.callbacks import StopOnNaN, edit_distances
 from keras_attn.types import EOS, PAD, UNK, SearchResult
 
 NO_LIMIT = 2**31 - 1
+GENERATED_AT_A_TIME = 128
 
 
 @serializable
@@ -103,11 +104,11 @@ class Seq2Seq(Network):
                 "class_weight: the classes of a target are its tokens, one a position, which Keras "
                 "cannot weigh; give sample_weight, one number a pair, instead."
             )
-        callbacks = [*_callback_list(callbacks), StopOnNaN()]
+        callbacks = _callback_list(callbacks)
+        if not any(isinstance(callback, StopOnNaN) for callback in callbacks):
+            callbacks = [StopOnNaN(), *callbacks]  # before any that save
         prepare: dict[str, Any] = {"batch_size": batch_size, "too_long": too_long}
-        ending: Any = contextlib.nullcontext()
         if inputs.is_text(x):
-            ending = _streams_end_unannounced() if inputs.is_dataset(x) else ending
             if validation_split and validation_data is None:
                 (x, y, sample_weight), validation_data = fitting.split(
                     x, y, sample_weight, validation_split
@@ -118,10 +119,11 @@ class Seq2Seq(Network):
             x, y, sample_weight, shuffle = data.dataset, None, None, False
             callbacks, batch_size, validation_split = [*data.callbacks, *callbacks], None, 0.0
         else:
-            x, y = self._checked_ids(x, y)
+            x, y, sample_weight = self._ids(x, y, sample_weight, too_long)
         if validation_data is not None:
-            validation_data = self._batches_of(validation_data, **prepare)
-        with ending:
+            validation_data, reports = self._validation(validation_data, **prepare)
+            callbacks = [*reports, *callbacks]
+        with _streams_end_unannounced():
             return super().fit(
                 x,
                 y,
@@ -148,48 +150,68 @@ class Seq2Seq(Network):
         **kwargs,
     ):
         """Return loss and metrics, as `keras.Model.evaluate` does; takes what `fit` takes."""
+        reports: list = []
         if inputs.is_text(x):
-            data = fitting.from_text(
+            x, reports = fitting.from_text(
                 self, x, y, sample_weight, batch_size=batch_size, too_long=too_long
             )
-            x, y, sample_weight, batch_size = data.dataset, None, None, None
-        elif x is not None:
-            x, y = self._checked_ids(x, y)
-        return super().evaluate(
-            x, y, batch_size=batch_size, verbose=verbose, sample_weight=sample_weight, **kwargs
-        )
+            y, sample_weight, batch_size = None, None, None
+        elif not kwargs.get("_use_cached_eval_dataset"):  # Keras' own call, within fit
+            x, y, sample_weight = self._ids(x, y, sample_weight, too_long)
+        with _streams_end_unannounced():
+            found = super().evaluate(
+                x, y, batch_size=batch_size, verbose=verbose, sample_weight=sample_weight, **kwargs
+            )
+        for report in reports:
+            report.on_epoch_end(0)
+        return found
 
-    def _batches_of(self, data, **prepare):
-        """Turn validation data into what Keras validates on."""
+    def _validation(self, data, **prepare):
+        """Return what Keras validates on, and the callbacks that report on it."""
         x, y, sample_weight = (
             (*data, None, None)[:3] if isinstance(data, tuple) else (data, None, None)
         )
         if inputs.is_text(x):
-            return fitting.from_text(self, x, y, sample_weight, **prepare).dataset
-        x, y = self._checked_ids(x, y)
-        return data if y is None else (x, y, sample_weight)
+            names = ("validation_data[0]", "validation_data[1]")
+            return fitting.from_text(self, x, y, sample_weight, names=names, **prepare)
+        found = self._ids(x, y, sample_weight, prepare["too_long"])
+        return (data if y is None else found), []
 
-    def _checked_ids(self, x, y):
-        return inputs.id_pairs(x, y, self.source_size, self.target_size)
+    def _ids(self, x, y, sample_weight, too_long):
+        x, y = inputs.id_pairs(x, y, self.source_size, self.target_size)
+        return fitting.from_ids(self, x, y, sample_weight, too_long)
 
     # === Asking ===
 
-    def predict(self, x: Any, **kwargs):
+    def predict(
+        self,
+        x: Any,
+        batch_size: int | None = None,
+        verbose: Any = "auto",
+        steps: int | None = None,
+        callbacks: Any = None,
+        **kwargs,
+    ):
         """Generate for strings or source ids; return logits for a dict with "target_in".
 
-        A dataset of pairs of strings stands for its sources.
+        A dataset of pairs of strings stands for its sources. `steps` and `callbacks` go with
+        logits.
         """
-        if isinstance(x, dict) and "target_in" in x:
-            return super().predict(x, **kwargs)
-        if inputs.is_dataset(x) and not inputs.is_text(x):
-            return super().predict(x, **kwargs)
-        for option in ("verbose", "steps", "callbacks"):
-            kwargs.pop(option, None)
+        logits = "target_in" in x if isinstance(x, dict) else not inputs.is_text(x)
+        if logits and (isinstance(x, dict) or inputs.is_dataset(x)):
+            return super().predict(x, batch_size, verbose, steps, callbacks)
+        if steps is not None or callbacks:
+            raise ValueError(
+                "steps, callbacks: they go with ids and target_in, not with generating."
+            )
         if inputs.is_dataset(x):
             x = inputs.sources_of(x)
-        return self.generate(x["source"] if isinstance(x, dict) else x, **kwargs)
+        source = x["source"] if isinstance(x, dict) else x
+        return self.generate(source, batch_size=batch_size or GENERATED_AT_A_TIME, **kwargs)
 
-    def generate(self, source: Any, *, max_length: int | None = None, batch_size: int = 128):
+    def generate(
+        self, source: Any, *, max_length: int | None = None, batch_size: int = GENERATED_AT_A_TIME
+    ):
         """Return the best target of each source.
 
         Args:
@@ -215,15 +237,17 @@ class Seq2Seq(Network):
         return self.target.detokenize(token_ids).numpy().tolist() if len(token_ids) else []
 
     def search(
-        self, source: Any, *, max_length: int | None = None, batch_size: int = 128
+        self, source: Any, *, max_length: int | None = None, batch_size: int = GENERATED_AT_A_TIME
     ) -> SearchResult:
         """Return the best target of each source with its scores and alignments, as NumPy arrays.
 
         Arguments and errors are those of `generate`. The arrays are as wide as the longest target
         (T) and the longest source (S) need.
         """
+        return self._searched(self._source_rows(source), max_length, batch_size)
+
+    def _searched(self, rows, max_length, batch_size):
         limit = self._max_length(max_length)
-        rows = self._source_rows(source)
         parts = []
         for chosen, source_ids in chunks(rows, positive("batch_size", batch_size)):
             found = self._runner.search(source_ids, np.full(len(chosen), limit, np.int32), limit)
@@ -242,15 +266,20 @@ class Seq2Seq(Network):
 
     def _source_rows(self, source):
         rows = inputs.source_rows("source", source, self.source, self.max_source)
-        if rows.cut.any():
-            warnings.warn(
-                f"{int(rows.cut.sum())} of {len(rows.cut)} sources were longer than "
-                f"max_source={self.max_source} tokens (EOS counts) and were cut.",
-                stacklevel=4,
-            )
+        self._warn_of_cut(rows, "sources", "max_source")
         return rows
 
-    def score(self, source: Any, target: Any, *, batch_size: int = 128) -> np.ndarray:
+    def _warn_of_cut(self, rows, what, limit):
+        if rows.cut.any():
+            warnings.warn(
+                f"{int(rows.cut.sum())} of {len(rows.cut)} {what} were longer than "
+                f"{limit}={getattr(self, limit)} tokens (EOS counts) and were cut.",
+                stacklevel=5,
+            )
+
+    def score(
+        self, source: Any, target: Any, *, batch_size: int = GENERATED_AT_A_TIME
+    ) -> np.ndarray:
         """Return log p(target | source) in nats, float32 (n,).
 
         EOS is part of a target that is not cut at `max_target`; ids are scored as they stand.
@@ -276,7 +305,9 @@ class Seq2Seq(Network):
         return scores
 
     def _target_rows(self, target):
-        return inputs.target_rows("target", target, self.target, self.max_target)
+        rows = inputs.target_rows("target", target, self.target, self.max_target)
+        self._warn_of_cut(rows, "targets", "max_target")
+        return rows
 
     def attend(self, source: Any, *, max_length: int | None = None):
         """Generate, and return which source token each target token looked at.
@@ -297,7 +328,7 @@ class Seq2Seq(Network):
                 "zoo.names('attention*') lists those that have."
             )
         rows = self._source_rows(source)
-        found = self.search(source, max_length=max_length)
+        found = self._searched(rows, max_length, GENERATED_AT_A_TIME)
         shown = []
         for i, (first, last) in enumerate(zip(rows.starts[:-1], rows.starts[1:], strict=True)):
             ids, length = found.token_ids[i, 0], int(found.lengths[i, 0])
@@ -306,7 +337,9 @@ class Seq2Seq(Network):
             shown.append(Alignments(source_tokens, _tokens(self.target, ids[:length]), matrix))
         return shown[0] if isinstance(source, str | bytes) else shown
 
-    def generation_metrics(self, source: Any, target: Any, *, batch_size: int = 128) -> dict:
+    def generation_metrics(
+        self, source: Any, target: Any, *, batch_size: int = GENERATED_AT_A_TIME
+    ) -> dict:
         """Generate, and return how good the whole sequences are.
 
         Args:

@@ -47,7 +47,7 @@ def export_saved_model(
 
     Raises:
         TypeError: the model has no tokenisers.
-        FileExistsError: the folder exists, and `overwrite` is False.
+        FileExistsError: the folder exists, and `overwrite` is False or it is no exported model.
         OSError: the folder cannot be written.
     """
     if isinstance(model.source, int) or isinstance(model.target, int):
@@ -137,12 +137,17 @@ def published(path: Path, overwrite: bool) -> Iterator[Path]:
     """Give a folder beside `path` to write to, and rename it into place when all went well.
 
     Raises:
-        FileExistsError: `path` exists, and `overwrite` is False.
+        FileExistsError: `path` exists, and `overwrite` is False, or it is not an exported model.
         OSError: its parent cannot be written.
     """
     if path.exists() and not overwrite:
         raise FileExistsError(
             f"filepath: {str(path)!r} exists; export to the next version, or give overwrite=True."
+        )
+    if path.exists() and not _replaceable(path):
+        raise FileExistsError(
+            f"filepath: {str(path)!r} is not an exported model, and overwrite=True replaces "
+            "nothing else."
         )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -156,6 +161,11 @@ def published(path: Path, overwrite: bool) -> Iterator[Path]:
         _rename(aside, path, overwrite)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _replaceable(path: Path) -> bool:
+    """Return whether `path` is an empty folder, or one that holds a SavedModel."""
+    return path.is_dir() and ((path / "saved_model.pb").exists() or not any(path.iterdir()))
 
 
 def _folder_beside(path: Path) -> Path:

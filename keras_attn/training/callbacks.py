@@ -34,12 +34,17 @@ class TooLongReport(keras.callbacks.Callback):
     Args:
         counts: Int64 variable (2,), the numbers of all and of too long pairs.
         message: Function of two ints that returns the warning.
+        drop: Whether pairs that are too long are left out.
+
+    Raises:
+        ValueError: at the end of an epoch, if the stream gave no pair, or none but dropped ones.
     """
 
-    def __init__(self, counts: tf.Variable, message):
+    def __init__(self, counts: tf.Variable, message, drop: bool = False):
         super().__init__()
         self.counts = counts
         self.message = message
+        self.drop = drop
         self.reported = False
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -47,8 +52,14 @@ class TooLongReport(keras.callbacks.Callback):
         self.counts.assign([0, 0])
 
     def on_epoch_end(self, epoch, logs=None):
-        """Warn once."""
+        """Warn once; refuse a stream of nothing."""
         total, too_long = (int(x) for x in self.counts.numpy())
+        if total == (too_long if self.drop else 0):
+            raise ValueError(
+                f"x: expected at least one pair, got a dataset of {total} pairs, all too long."
+                if total
+                else "x: expected at least one pair, got an empty dataset."
+            )
         if too_long and not self.reported:
             self.reported = True
             warnings.warn(self.message(too_long, total), stacklevel=2)
@@ -155,7 +166,8 @@ class GenerationMetrics(keras.callbacks.Callback):
         batch_size: Positive int, sources generated at a time.
 
     Raises:
-        ValueError: no pairs, or unequal numbers of sources and targets.
+        TypeError: sources or targets are no lists or arrays.
+        ValueError: no pairs, unequal numbers of sources and targets, or `every` is not positive.
     """
 
     def __init__(
@@ -167,6 +179,13 @@ class GenerationMetrics(keras.callbacks.Callback):
         batch_size: int = 128,
     ):
         super().__init__()
+        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+            raise ValueError(f"every: expected a positive int, got {every!r}.")
+        if any(isinstance(x, str | bytes) or not hasattr(x, "__len__") for x in (sources, targets)):
+            raise TypeError(
+                "GenerationMetrics: expected lists of sources and targets, got "
+                f"{type(sources).__name__} and {type(targets).__name__}."
+            )
         if len(sources) != len(targets) or len(sources) == 0:
             raise ValueError(
                 "GenerationMetrics: expected as many targets as sources, and at least one; got "

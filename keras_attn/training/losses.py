@@ -28,10 +28,9 @@ def token_weights(target_out, sample_weight=None):
     weights = real_tokens(target_out)
     if sample_weight is None:
         return weights
+    # The rank is not asked for: Keras traces once for weights of several ranks.
     sample_weight = ops.cast(sample_weight, weights.dtype)
-    if len(sample_weight.shape) == 1:
-        sample_weight = sample_weight[:, None]
-    return weights * sample_weight
+    return weights * tf.reshape(sample_weight, [tf.shape(weights)[0], -1])
 
 
 def negative_log_likelihood(target_out, logits, label_smoothing=0.0):

@@ -17,7 +17,7 @@ KERAS_CELLS = "Keras' cells: an LSTM without peepholes, a GRU with the reset aft
             "c = h_S, the final state of both directions (or another summary)",
             "s_0 = 0",
             "s_t = f(c, s_{t-1})",
-            "p(y_t) = softmax(W [s_t; c])",
+            "p(y_t) = softmax(W [s_t; c] + b)",
         ),
         paper="Cho et al. 2014, arXiv:1406.1078, without its initial state and feedback.",
         deviations=(
@@ -42,9 +42,9 @@ def _context_every_step():
         title="the encoder's final state is the decoder's first",
         equations=(
             ENCODER,
-            "s_0 = tanh(W_b h_S + b), for each state of each layer",
+            "s_0 = tanh(W_b h_S + b_b), for each state of each layer",
             "s_t = f(E y_{t-1}, s_{t-1})",
-            "p(y_t) = softmax(W s_t)",
+            "p(y_t) = softmax(W s_t + b)",
         ),
         paper="Sutskever, Vinyals & Le 2014, arXiv:1409.3215.",
         deviations=(
@@ -65,9 +65,9 @@ def _context_as_init():
         equations=(
             ENCODER,
             "c = h_S, the final state of both directions (or another summary)",
-            "s_0 = tanh(W_b h_S + b)",
+            "s_0 = tanh(W_b h_S + b_b)",
             "s_t = f([E y_{t-1}; c], s_{t-1})",
-            "p(y_t) = softmax(W [s_t; c])",
+            "p(y_t) = softmax(W [s_t; c] + b)",
         ),
         paper="Cho et al. 2014, arXiv:1406.1078, secs. 2.2 and A.1.",
         deviations=(
@@ -91,13 +91,13 @@ def _attention_card(title, score, paper="Luong, Pham & Manning 2015, arXiv:1508.
         title=title,
         equations=(
             ENCODER,
-            "s_0 = tanh(W_b h_S + b)",
+            "s_0 = tanh(W_b h_S + b_b)",
             "s_t = f(E y_{t-1}, s_{t-1})",
             f"e_tj = {score}",
             "a_tj = exp(e_tj) / sum_k exp(e_tk)",
             "c_t = sum_j a_tj h_j",
             "s~_t = tanh(W_c [c_t; s_t])",
-            "p(y_t) = softmax(W s~_t)",
+            "p(y_t) = softmax(W s~_t + b)",
         ),
         paper=paper,
         deviations=(

@@ -14,6 +14,7 @@ from keras_attn.layers.readouts import readouts
 from keras_attn.layers.recurrence import Recurrence
 from keras_attn.layers.summaries import summaries
 from keras_attn.models import Seq2Seq
+from keras_attn.zoo.options import OPTIONS
 
 EQUAL_DEPTHS = ("dot", "scaled_dot")
 
@@ -31,6 +32,7 @@ def compose(options: dict[str, Any], source: Any, target: Any, name: str) -> Seq
         ValueError: options outside their range, that do not fit, or of which one would have no
             effect.
     """
+    _refuse_idle(options)
     encoder, decoder = _encoder(options), _decoder(options)
     if options["summary"] != "last" and not decoder.reads_summary:
         raise ValueError(
@@ -48,6 +50,17 @@ def compose(options: dict[str, Any], source: Any, target: Any, name: str) -> Seq
         ),
         name=name,
     )
+
+
+def _refuse_idle(options):
+    """Raise a ValueError for options of attention where there is none."""
+    if options["context"] in ("none", "fixed"):
+        for name in ("scorer", "normaliser"):
+            if options[name] != OPTIONS[name].default:
+                raise ValueError(
+                    f"{name}={options[name]!r} has no effect here: context={options['context']!r} "
+                    "has no attention."
+                )
 
 
 def _taken(options, names: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import fnmatch
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ class Card:
         deviations: What is done otherwise than there, and why.
         recipe: Training that is a good start.
         name: The name in the registry, filled in there.
-        changes: What it changes in the table of options, filled in there.
+        changes: Function that returns what it changes in the table of options, filled in there.
     """
 
     title: str
@@ -38,12 +38,12 @@ class Card:
     deviations: tuple[str, ...] = ()
     recipe: str = "Adam, learning rate 2e-3 decaying to 0, batches of 64, 10 to 20 epochs."
     name: str = ""
-    changes: dict[str, Any] = field(default_factory=dict)
+    changes: Callable[[], dict[str, Any]] = dict
 
     @property
     def options(self) -> dict[str, Any]:
         """All options and their values."""
-        return resolve(self.changes, {})
+        return resolve(self.changes(), {})
 
     @property
     def num_parameters(self) -> int:
@@ -52,7 +52,7 @@ class Card:
 
     def __str__(self) -> str:
         """Return the card as text."""
-        changes = [f"{key}={value!r}" for key, value in self.changes.items()]
+        changes = [f"{key}={value!r}" for key, value in self.changes().items()]
         lines = [
             f"{self.name}: {self.title}",
             "",
@@ -80,7 +80,8 @@ def register(name: str, card: Card) -> Callable:
     """Register an architecture of your own.
 
     Decorates a function without arguments that returns the options it changes, as a dict; a value
-    may be a name or an object, such as a scorer of yours.
+    may be a name or an object, such as a scorer of yours. It is called for every model, so that no
+    two models share an object.
 
     Args:
         name: A name that is not taken.
@@ -97,9 +98,8 @@ def register(name: str, card: Card) -> Callable:
         raise ValueError(f"name: {name!r} is registered already.")
 
     def decorate(changes: Callable[[], dict[str, Any]]):
-        changed = changes()
-        resolve(changed, {key: None for key in changed if key not in OPTIONS})
-        _cards[key] = Card(**{**card.__dict__, "name": key, "changes": changed})
+        resolve({}, changes())  # refuses unknown options
+        _cards[key] = replace(card, name=key, changes=changes)
         return changes
 
     return decorate
@@ -137,7 +137,7 @@ def config(name: str, **overrides) -> dict[str, Any]:
         ValueError: no architecture has this name.
         TypeError: an option that does not exist.
     """
-    return resolve(card(name).changes, overrides)
+    return resolve(card(name).changes(), overrides)
 
 
 def build(
@@ -170,7 +170,7 @@ def build(
                 f"tokenisers and options, got {sorted(overrides) or 'tokenisers'}."
             )
         return _load(found.name, tag or weights)
-    options = resolve(found.changes, overrides)
+    options = resolve(found.changes(), overrides)
     source, target = (IDS if given is None else given for given in (source, target))
     return compose(options, source, target, found.name)
 

@@ -33,8 +33,9 @@ def test_positive_refuses_what_is_no_positive_int(value):
         positive("units", value)
 
 
-def test_positive_returns_the_value():
-    assert [positive("units", value) for value in (1, 7)] == [1, 7]
+def test_positive_returns_an_int_that_fits_json():
+    found = [positive("units", value) for value in (1, 7, np.int64(3))]
+    assert found == [1, 7, 3] and {type(value) for value in found} == {int}
 
 
 @pytest.mark.parametrize("value", [-0.1, 1, 1.5, "0.2", None, False, float("nan")])
@@ -46,8 +47,8 @@ def test_fraction_refuses_what_is_not_in_its_range(value):
 
 
 def test_fraction_returns_a_float():
-    assert [fraction("dropout", value) for value in (0, 0.25)] == [0.0, 0.25]
-    assert isinstance(fraction("dropout", 0), float)
+    found = [fraction("dropout", value) for value in (0, 0.25, np.float32(0.5))]
+    assert found == [0.0, 0.25, 0.5] and {type(value) for value in found} == {float}
 
 
 @pytest.mark.parametrize(

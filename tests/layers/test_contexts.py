@@ -1,8 +1,10 @@
 """Contexts: nothing, the summary, or attention; in steps and over whole targets."""
 
+import keras
 import numpy as np
 import pytest
 import reference
+from keras import ops
 from layer_samples import (
     MASK,
     close,
@@ -70,6 +72,19 @@ def test_a_step_is_that_of_the_formula_for_every_beam(name, beams):
         found, oracle(name, context, queries.reshape(4, beams, UNITS)), strict=True
     ):
         close(tensor, expected.reshape(4 * beams, -1))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@every_name
+def test_alignments_are_float32_in_half_precision_too(name, dtype):
+    context = contexts.get(name, dtype=f"mixed_{dtype}")
+    context.build((None, None, UNITS), (None, None, VALUES))
+    encoded = ENCODED._replace(summary=ops.cast(ENCODED.summary, dtype))
+    memory, queries = context.prepare(encoded), ops.cast(QUERIES, dtype)
+    step = context.step(queries[:, 0], memory, context.initial_state(memory))[:2]
+    for found, alignments in (step, context.sequence(queries, memory)):
+        assert keras.backend.standardize_dtype(found.dtype) == dtype
+        assert alignments.dtype == "float32"
 
 
 @every_name

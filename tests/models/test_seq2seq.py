@@ -186,6 +186,64 @@ def test_predict_takes_what_fit_takes():
     np.testing.assert_allclose(model.predict(inputs, verbose=0), model(inputs), atol=1e-5)
 
 
+def test_ids_are_cut_as_strings_are():
+    model = zoo.build(
+        "attention", source=9, target=9, units=4, embedding_size=4, max_source=4, max_target=3
+    )
+    small_models.randomised(model)
+    model.compile("sgd")
+    x = {"source": [[4, 5, 6, 7, 8, 2], [4, 2, 0, 0, 0, 0]]}
+    x["target_in"] = [[1, 6, 7, 8, 5], [1, 6, 0, 0, 0]]
+    y = [[6, 7, 8, 5, 2], [6, 2, 0, 0, 0]]
+    with pytest.warns(UserWarning, match="1 of 2 pairs were longer than max_source=4 or max_tar"):
+        loss = model.evaluate(x, y, verbose=0, return_dict=True)["loss"]
+    with pytest.warns(UserWarning, match="1 of 2 (sources|targets) were longer"):
+        scores = model.score(x["source"], y)
+    np.testing.assert_allclose(loss, -scores.sum() / 5, rtol=1e-5)
+    with pytest.warns(UserWarning, match="were dropped"):
+        loss = model.evaluate(x, y, verbose=0, return_dict=True, too_long="drop")["loss"]
+    np.testing.assert_allclose(loss, -scores[1] / 2, rtol=1e-5)
+    with pytest.raises(ValueError, match="too_long"):
+        model.fit(x, y, too_long="keep")
+
+
+def test_sample_weights_of_any_shape_in_turn():
+    model = small_models.small("attention")
+    model.compile("sgd")
+    source, target_in = small_models.some_ids(model)
+    x, y = {"source": source, "target_in": target_in}, target_in
+    for shape in ((5, 6), (5, 1), (5,)):
+        logs = model.evaluate(x, y, sample_weight=np.full(shape, 2.0), verbose=0, return_dict=True)
+        plain = model.evaluate(x, y, verbose=0, return_dict=True)
+        np.testing.assert_allclose(logs["loss"], 2 * plain["loss"], rtol=1e-5)
+    for shape in ((8, 1), (8,)):
+        model.fit(WORDS, SPOKEN, sample_weight=np.ones(shape), verbose=0)
+
+
+def test_streams_of_nothing_are_refused_and_long_pairs_reported():
+    model = small_models.small("attention")
+    model.compile("sgd")
+    pairs = tf.data.Dataset.from_tensor_slices((WORDS, SPOKEN))
+    nothing = pairs.filter(lambda source, target: False)
+    for call in (model.fit, model.evaluate):
+        with pytest.raises(ValueError, match="got an empty dataset"):
+            call(nothing, verbose=0)
+    short = small_models.small("attention", max_source=4)
+    short.compile("sgd")
+    for call in (short.evaluate, lambda x, verbose: short.fit("ab", "a", validation_data=x)):
+        with pytest.warns(UserWarning, match="4 of 8 pairs were longer"):
+            call(pairs, verbose=0)
+
+
+def test_attend_warns_once_and_score_of_targets():
+    model = small_models.small("attention", max_source=4, max_target=3)
+    with pytest.warns(UserWarning) as warned:
+        model.attend("abcdefg")
+    assert len([w for w in warned if "were longer" in str(w.message)]) == 1
+    with pytest.warns(UserWarning, match="1 of 1 targets were longer than max_target=3"):
+        model.score("a", "a b c d")
+
+
 def test_ids_as_lists():
     model = zoo.build("attention", source=9, target=9, units=4, embedding_size=4)
     model.compile("sgd")

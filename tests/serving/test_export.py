@@ -30,8 +30,14 @@ def test_an_existing_path_is_kept(model, tmp_path):
     (path / "precious").write_text("x")
     with pytest.raises(FileExistsError, match=r"exists; export to the next version, or give overw"):
         model.export(path)
+    with pytest.raises(FileExistsError, match="is not an exported model"):
+        model.export(path, overwrite=True)
+    with pytest.raises(FileExistsError, match="is not an exported model"):
+        model.export(path / "precious", overwrite=True)
     assert os.listdir(path) == ["precious"] and os.listdir(tmp_path) == ["1"]
+    (path / "precious").rename(path / "saved_model.pb")
     model.export(path, overwrite=True, verbose=False)
+    assert (path / "saved_model.pb").stat().st_size > 1000
     assert "saved_model.pb" in os.listdir(path) and os.listdir(tmp_path) == ["1"]
 
 

@@ -117,9 +117,8 @@ def test_an_infinite_weight_stops_training_where_it_comes():
     states, left = stopped(
         model, sample_weight=weights_with(4), match=rf"(?s)epoch 1, batch 5\b.*{ADVICE}"
     )
-    assert len(states) == 6  # at first, behind four good batches, and behind the one that failed
+    assert len(states) == 5  # at first, and behind four good batches: no callback sees bad weights
     assert equal(left, states[0]) and not equal(left, states[4])
-    assert not np.isfinite(np.concatenate([value.ravel() for value in states[5]])).all()
     assert float(model.optimizer.iterations) == 0
     model.fit(["a"], ["b"], verbose=0)  # it can go on
 

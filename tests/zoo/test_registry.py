@@ -106,7 +106,13 @@ def test_num_parameters_follow_from_the_shapes(name):
         (lambda: zoo.build("attention", source="abc"), TypeError, "source: expected a tokeniser"),
         (lambda: zoo.build("attention", source=3), ValueError, "5 or more"),
         (lambda: zoo.build("attention", bridge="copy"), ValueError, "bridge='copy'"),
-        (lambda: zoo.build("attention", source=9, share_embeddings=True), ValueError, "one size"),
+        (
+            lambda: zoo.build("attention", source=9, share_embeddings=True),
+            ValueError,
+            "one vocabulary",
+        ),
+        (lambda: zoo.build("combined", scorer="dot"), ValueError, "has no effect here"),
+        (lambda: zoo.build("context_every_step", start="summary"), ValueError, "needs feedback"),
         (lambda: zoo.build("context_as_init", tie_readout=True), ValueError, "tie_readout"),
         (lambda: zoo.build("context_every_step", tie_readout=True), ValueError, "feedback=False"),
         (lambda: zoo.build("attention.cmudict"), ValueError, "No weights are shipped"),
@@ -131,6 +137,8 @@ def test_an_architecture_of_ones_own(clean):
     model = zoo.build("my_attention", units=8, embedding_size=6, source=9, target=9)
     assert model.decoder.context.attention.scorer.units == 5
     assert not model.decoder.parallel
+    other = zoo.build("my_attention", units=4, embedding_size=6, source=9, target=9)
+    assert other.decoder.context.attention.scorer is not model.decoder.context.attention.scorer
     with pytest.raises(ValueError, match="registered already"):
         zoo.register("my_attention", card)
     with pytest.raises(TypeError, match="unknown option 'scores'"):
