@@ -48,6 +48,9 @@ def test_figures_of_the_variants_are_those_of_the_runs(name):
     (row,) = [line for line in README.splitlines() if line.startswith(f"| `{name}` |")]
     assert figure in row
     page = (ROOT / "zoo" / "variants_on_dates.md").read_text()
+    seconds = RESULTS["seconds_per_epoch"][name]
+    assert f"{np.median(seconds):.1f} ({min(seconds):.1f}–{max(seconds):.1f})" in page
+    assert "## Reading" in page and len(seconds) == 3
     assert f"{np.mean(exact):.2f} % ({min(exact):.2f}–{max(exact):.2f})" in page
 
 
