@@ -366,8 +366,8 @@ def load(
     ]
     sizes = {"num_test": num_test, "num_validation": num_validation, "num_train": num_train}
     for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"`{name}` must be positive. Received: {size}")
+        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+            raise ValueError(f"`{name}` must be a positive int. Received: {size!r}")
     if sum(sizes.values()) > len(days):
         raise ValueError(f"{sizes} must sum to at most {len(days)}, as each day is used once")
     rng = random.Random(seed)

@@ -73,6 +73,11 @@ class Attention(Component):
                     f"{argument}: expected a tensor of rank 3 (batch, positions, depth), "
                     f"got shape {tuple(shape)}."
                 )
+        lengths = value_shape[1], key_shape[1]
+        if None not in lengths and lengths[0] != lengths[1]:
+            raise ValueError(
+                f"key: expected as many positions as value has, {lengths[0]}, got {lengths[1]}."
+            )
         build_once(self.scorer, tuple(query_shape), tuple(key_shape))
         self.built = True
 
@@ -91,11 +96,15 @@ class Attention(Component):
             raise ValueError("prepare: the query's depth is not known; call build(...) first.")
         value = ops.cast(value, self.compute_dtype)
         batch, length = ops.shape(value)[0], ops.shape(value)[1]
-        everywhere = ops.ones((batch, length), dtype="bool")
+        mask = ops.ones((batch, length), dtype="bool")
+        keys = self.scorer.project_keys(value if key is None else key)
+        if value_mask is not None:  # padding may hold anything, and 0 * NaN is NaN
+            mask = ops.cast(value_mask, "bool")
+            value = ops.where(mask[..., None], value, ops.zeros_like(value))
         return Memory(
-            keys=self.scorer.project_keys(value if key is None else key),
+            keys=keys,
             values=value,
-            mask=everywhere if value_mask is None else ops.cast(value_mask, "bool"),
+            mask=mask,
             summary=self.zeros(batch, 0),
             start=self.zeros(batch, 0),
         )
@@ -136,6 +145,11 @@ class Attention(Component):
 
     def call(self, query, value, key=None, value_mask=None, attention_mask=None, key_mask=None):
         """See the class."""
+        if attention_mask is not None and len(attention_mask.shape) != 3:
+            raise ValueError(
+                "attention_mask: expected shape (batch, queries, positions), got "
+                f"{tuple(attention_mask.shape)}; a mask (batch, positions) is a value_mask."
+            )
         memory = self.prepare(value, key, value_mask)
         if key_mask is not None:
             mask = ops.logical_and(memory.mask, ops.cast(key_mask, "bool"))

@@ -6,6 +6,7 @@ import numbers
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 
@@ -31,6 +32,13 @@ def fraction(argument: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= float(value) < 1:
         raise ValueError(f"{argument}: expected a number in [0, 1), got {value!r}.")
     return float(value)
+
+
+def flag(argument: str, value: Any) -> bool:
+    """Return `value` if it is True or False, or raise a ValueError that names `argument`."""
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{argument}: expected True or False, got {value!r}.")
+    return bool(value)
 
 
 def at_least_float32(x):
@@ -64,4 +72,5 @@ class Component(keras.layers.Layer):
 
     def get_config(self):
         """Return the constructor's arguments; a subclass adds its own."""
+        # Keras serialises a layer whose constructor takes arguments only if it overrides this.
         return super().get_config()

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_attn.layers.base import Component, build_once, fraction
+from keras_attn.layers.base import Component, build_once, flag, fraction
 from keras_attn.layers.bridges import bridges
 from keras_attn.layers.choices import serializable
 from keras_attn.layers.contexts import contexts
@@ -73,8 +73,8 @@ class Decoder(Component):
                 "of a token. Use context='fixed' or bridge='summary'."
             )
         self.order = orders.get(order)
-        self.feedback = bool(feedback)
-        self.input_feeding = bool(input_feeding)
+        self.feedback = flag("feedback", feedback)
+        self.input_feeding = flag("input_feeding", input_feeding)
         self.readout_state = readout_state
         self.dropout = fraction("dropout", dropout)
         self.drop = keras.layers.Dropout(dropout, dtype=self.dtype_policy)

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_attn.layers.base import Component, build_once, fraction, positive
+from keras_attn.layers.base import Component, build_once, flag, fraction, positive
 from keras_attn.layers.choices import Choices
 from keras_attn.layers.recurrence import rnn_layer
 from keras_attn.layers.summaries import summaries
@@ -59,8 +59,8 @@ class RNNEncoder(Component):
         self.cell = cell
         self.units = positive("units", units)
         self.num_layers = positive("num_layers", num_layers)
-        self.bidirectional = bool(bidirectional)
-        self.residual = bool(residual)
+        self.bidirectional = flag("bidirectional", bidirectional)
+        self.residual = flag("residual", residual)
         self.dropout = fraction("dropout", dropout)
         self.recurrent_dropout = fraction("recurrent_dropout", recurrent_dropout)
         named = {"dtype": self.dtype_policy} if isinstance(summary, str) else {}

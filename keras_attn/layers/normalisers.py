@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import tensorflow as tf
@@ -37,7 +38,9 @@ class Softmax(Plain):
     """
 
     def __init__(self, temperature: float = 1.0):
-        if not isinstance(temperature, int | float) or not temperature > 0:
+        if isinstance(temperature, bool) or not isinstance(temperature, int | float):
+            raise ValueError(f"temperature: expected a positive number, got {temperature!r}.")
+        if not 0 < temperature < math.inf:
             raise ValueError(f"temperature: expected a positive number, got {temperature!r}.")
         self.temperature = float(temperature)
 

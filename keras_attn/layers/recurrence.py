@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_attn.layers.base import Component, build_once, fraction, positive
+from keras_attn.layers.base import Component, build_once, flag, fraction, positive
 from keras_attn.layers.choices import serializable, unknown_name
 
 CELLS = {
@@ -60,7 +60,7 @@ class Recurrence(Component):
         self.cell = cell
         self.units = positive("units", units)
         self.num_layers = positive("num_layers", num_layers)
-        self.residual = bool(residual)
+        self.residual = flag("residual", residual)
         self.dropout = fraction("dropout", dropout)
         self.recurrent_dropout = fraction("recurrent_dropout", recurrent_dropout)
         self.layers = [

@@ -90,7 +90,7 @@ def from_text(
     x, y = inputs.texts(names[0], x), inputs.texts(names[1], y)
     inputs.same_number(x, y, names)
     if sample_weight is not None:
-        inputs.same_number(x, sample_weight, ("x", "sample_weight"))
+        sample_weight = inputs.weights(sample_weight, len(x))
     sources = pipeline.tokenized(model.source, x, model.max_source, pipeline.source_ids)
     targets = pipeline.tokenized(model.target, y, model.max_target, pipeline.target_ids)
     long = sources.cut | targets.cut
@@ -156,10 +156,11 @@ def from_ids(model, x: Any, y: Any, sample_weight: Any, too_long: str) -> tuple[
 
 def _from_dataset(model, pairs, batch_size, too_long, message) -> Fitting:
     spec = pairs.element_spec
-    if not isinstance(spec, tuple) or len(spec) not in (2, 3) or not inputs.is_text(spec[1]):
+    pair = isinstance(spec, tuple) and len(spec) in (2, 3) and inputs.is_text(spec[1])
+    if not pair or any(part.shape.rank not in (0, 1) for part in spec):
         raise TypeError(
             "x: expected a dataset of (source, target) or (source, target, sample_weight), both "
-            f"strings, got elements of {spec}."
+            f"strings, single or batched, got elements of {spec}."
         )
     if spec[0].shape.rank == 1:
         pairs = pairs.unbatch()
@@ -177,6 +178,34 @@ def _from_dataset(model, pairs, batch_size, too_long, message) -> Fitting:
         counts=counts,
     )
     return Fitting(dataset, [TooLongReport(counts, message, too_long == "drop")])
+
+
+def for_replicas(model, x: Any, batch_size: int | None, names=("x", "batch_size")) -> Any:
+    """Return `x` so that its batches split evenly over the replicas of a distribution strategy.
+
+    Args:
+        model: A `Seq2Seq`.
+        x: A dataset of batches of ids, which is filled up; checked ids in memory; or what Keras
+            iterates over, which passes.
+        batch_size: Rows of a batch of ids in memory; Keras' 32 by default.
+        names: What messages call `x` and `batch_size`.
+
+    Raises:
+        ValueError: the first batch of ids in memory would not split evenly.
+    """
+    replicas = model.distribute_strategy.num_replicas_in_sync
+    if replicas == 1:
+        return x
+    if inputs.is_dataset(x):
+        return pipeline.even(x, replicas)
+    if isinstance(x, dict):
+        rows, size = len(x["source"]), 32 if batch_size is None else batch_size
+        if min(rows, size) % replicas:
+            raise ValueError(
+                f"{names[1]}: expected a multiple of the strategy's {replicas} replicas, and as "
+                f"many rows or more in {names[0]}; got {size}, and {rows} rows."
+            )
+    return x
 
 
 def checked_batch_size(batch_size: Any) -> int:

@@ -69,6 +69,21 @@ def same_number(x: Any, y: Any, names: tuple[str, str] = ("x", "y")) -> None:
         raise ValueError(f"{names[0]}: expected at least one pair, got none.")
 
 
+def weights(sample_weight: Any, rows: int) -> np.ndarray:
+    """Return sample weights of strings as float32 (rows,).
+
+    Raises:
+        TypeError: not numbers.
+        ValueError: another shape than (rows,) or (rows, 1).
+    """
+    array = np.asarray(sample_weight)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"sample_weight: expected numbers, got {array.dtype}.")
+    if array.shape not in ((rows,), (rows, 1)):
+        raise ValueError(f"sample_weight: expected shape ({rows},), got {array.shape}.")
+    return array.astype(np.float32).reshape(rows)
+
+
 def id_array(argument: str, ids: Any, vocabulary_size: int) -> np.ndarray:
     """Return `ids` as an int32 array (B, T).
 
@@ -128,6 +143,14 @@ def id_pairs(x: Any, y: Any, source_size: int, target_size: int) -> tuple[Any, A
             raise ValueError(
                 f"y: expected the shape of x['target_in'], {x['target_in'].shape}, got {y.shape}."
             )
+    elif is_dataset(x):
+        spec = x.element_spec
+        ids = spec[0] if isinstance(spec, tuple) and len(spec) > 1 else spec
+        if not isinstance(ids, dict) or {"source", "target_in"} - set(ids):
+            raise TypeError(
+                "x: expected a dataset of (source, target) strings, or of ({'source': ids, "
+                f"'target_in': ids}}, target_out), got elements of {spec}."
+            )
     elif x is None or isinstance(x, list | tuple | np.ndarray):
         nothing = x is None or len(x) == 0
         raise (ValueError if nothing else TypeError)(
@@ -144,8 +167,19 @@ def sources_of(pairs: tf.data.Dataset) -> list[bytes]:
 
 
 def source_rows_of_ids(array: np.ndarray, max_source: int) -> Ids:
-    """Return rows of ids (B, S) up to their first EOS, or last token, cut and ended with EOS."""
-    bare = _token_counts(np.where(_from_end(array), PAD, array))
+    """Return rows of ids (B, S) up to their first EOS, or last token, cut and ended with EOS.
+
+    Raises:
+        ValueError: PAD before or between tokens.
+    """
+    used = np.where(_from_end(array), PAD, array)
+    bare = _token_counts(used)
+    holes = (used == PAD) & (np.arange(array.shape[1]) < bare[:, None])
+    if holes.any():
+        row, column = (int(i[0]) for i in np.nonzero(holes))
+        raise ValueError(
+            f"source[{row}, {column}]: got PAD (0) before a token; pad behind the tokens alone."
+        )
     flat = array[np.arange(array.shape[1]) < bare[:, None]]
     rows = source_ids(tf.RaggedTensor.from_row_lengths(flat, bare), max_source)
     return Ids(rows.flat_values.numpy(), rows.row_splits.numpy(), bare + 1 > max_source)

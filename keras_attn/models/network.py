@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import numbers
 from typing import Any
 
 import keras
 from keras import ops
 
-from keras_attn.layers.base import at_least_float32, build_once, fraction, positive
+from keras_attn.layers.base import at_least_float32, build_once, flag, fraction, positive
 from keras_attn.layers.recurrence import without_cudnn
 from keras_attn.layers.unroll import unroll
 from keras_attn.training import losses
@@ -26,7 +27,7 @@ def vocabulary_size(argument: str, vocabulary: Any) -> int:
     """
     if hasattr(vocabulary, "tokenize") and not isinstance(vocabulary, type):
         return vocabulary.vocabulary_size
-    if isinstance(vocabulary, bool) or not isinstance(vocabulary, int):
+    if isinstance(vocabulary, bool) or not isinstance(vocabulary, numbers.Integral):
         raise TypeError(
             f"{argument}: expected a tokeniser or a vocabulary size, got "
             f"{type(vocabulary).__name__}."
@@ -36,7 +37,7 @@ def vocabulary_size(argument: str, vocabulary: Any) -> int:
             f"{argument}: expected a vocabulary size of 5 or more (ids 0 to 3 are special), got "
             f"{vocabulary}."
         )
-    return vocabulary
+    return int(vocabulary)
 
 
 def inside(ids, size: int):
@@ -67,12 +68,14 @@ class Network(keras.Model):
     ):
         super().__init__(**kwargs)
         self.encoder, self.decoder = encoder, decoder
-        self.source, self.target = source, target
         self.source_size = vocabulary_size("source", source)
         self.target_size = vocabulary_size("target", target)
+        self.source: Any = source if hasattr(source, "tokenize") else self.source_size
+        self.target: Any = target if hasattr(target, "tokenize") else self.target_size
         self.embedding_size = positive("embedding_size", embedding_size)
         self.dropout = fraction("dropout", dropout)
-        self.share_embeddings, self.tie_readout = bool(share_embeddings), bool(tie_readout)
+        self.share_embeddings = flag("share_embeddings", share_embeddings)
+        self.tie_readout = flag("tie_readout", tie_readout)
         self.max_source = positive("max_source", max_source)
         self.max_target = positive("max_target", max_target)
         self.scheduled_sampling: Any = 0.0

@@ -18,7 +18,7 @@ from keras_attn.models.runner import Runner, search
 from keras_attn.plots import Alignments
 from keras_attn.serving.export import export_saved_model
 from keras_attn.text import pipeline
-from keras_attn.training.callbacks import StopOnNaN, edit_distances
+from keras_attn.training.callbacks import StopOnNaN, TooLongReport, edit_distances
 from keras_attn.types import EOS, PAD, UNK, SearchResult
 
 NO_LIMIT = 2**31 - 1
@@ -96,7 +96,8 @@ class Seq2Seq(Network):
 
         Raises:
             TypeError: something that is neither strings nor ids.
-            ValueError: no pairs, unequal numbers, ids outside the vocabulary, or `class_weight`.
+            ValueError: no pairs, unequal numbers, ids outside the vocabulary, `class_weight`, or no
+                optimizer.
             FloatingPointError: the loss became NaN; the model has its last good weights.
         """
         if class_weight is not None:
@@ -104,6 +105,8 @@ class Seq2Seq(Network):
                 "class_weight: the classes of a target are its tokens, one a position, which Keras "
                 "cannot weigh; give sample_weight, one number a pair, instead."
             )
+        if self.optimizer is None:
+            raise ValueError("fit: compile the model with an optimizer first.")
         callbacks = _callback_list(callbacks)
         if not any(isinstance(callback, StopOnNaN) for callback in callbacks):
             callbacks = [StopOnNaN(), *callbacks]  # before any that save
@@ -121,11 +124,12 @@ class Seq2Seq(Network):
         else:
             x, y, sample_weight = self._ids(x, y, sample_weight, too_long)
         if validation_data is not None:
+            prepare["batch_size"] = kwargs.get("validation_batch_size") or prepare["batch_size"]
             validation_data, reports = self._validation(validation_data, **prepare)
             callbacks = [*reports, *callbacks]
-        with _streams_end_unannounced():
+        with _streams_end_unannounced(callbacks):
             return super().fit(
-                x,
+                fitting.for_replicas(self, x, batch_size),
                 y,
                 batch_size=batch_size,
                 epochs=epochs,
@@ -156,11 +160,16 @@ class Seq2Seq(Network):
                 self, x, y, sample_weight, batch_size=batch_size, too_long=too_long
             )
             y, sample_weight, batch_size = None, None, None
-        elif not kwargs.get("_use_cached_eval_dataset"):  # Keras' own call, within fit
+        else:
             x, y, sample_weight = self._ids(x, y, sample_weight, too_long)
-        with _streams_end_unannounced():
+        with _streams_end_unannounced(reports):
             found = super().evaluate(
-                x, y, batch_size=batch_size, verbose=verbose, sample_weight=sample_weight, **kwargs
+                fitting.for_replicas(self, x, batch_size),
+                y,
+                batch_size=batch_size,
+                verbose=verbose,
+                sample_weight=sample_weight,
+                **kwargs,
             )
         for report in reports:
             report.on_epoch_end(0)
@@ -168,14 +177,16 @@ class Seq2Seq(Network):
 
     def _validation(self, data, **prepare):
         """Return what Keras validates on, and the callbacks that report on it."""
-        x, y, sample_weight = (
-            (*data, None, None)[:3] if isinstance(data, tuple) else (data, None, None)
-        )
+        pair = isinstance(data, tuple) or (isinstance(data, list) and not inputs.is_text(data))
+        x, y, sample_weight = (*data, None, None)[:3] if pair else (data, None, None)
         if inputs.is_text(x):
             names = ("validation_data[0]", "validation_data[1]")
-            return fitting.from_text(self, x, y, sample_weight, names=names, **prepare)
-        found = self._ids(x, y, sample_weight, prepare["too_long"])
-        return (data if y is None else found), []
+            found = fitting.from_text(self, x, y, sample_weight, names=names, **prepare)
+            return fitting.for_replicas(self, found.dataset, None), found.callbacks
+        x, y, sample_weight = self._ids(x, y, sample_weight, prepare["too_long"])
+        names = ("validation_data[0]", "validation_batch_size")
+        x = fitting.for_replicas(self, x, prepare["batch_size"], names)
+        return (x if y is None else (x, y, sample_weight)), []
 
     def _ids(self, x, y, sample_weight, too_long):
         x, y = inputs.id_pairs(x, y, self.source_size, self.target_size)
@@ -399,10 +410,11 @@ class Seq2Seq(Network):
 
 
 @contextlib.contextmanager
-def _streams_end_unannounced():
-    """Silence Keras' warning that a dataset of unknown length ended: it always does."""
+def _streams_end_unannounced(callbacks):
+    """Silence Keras' warning that a stream of strings ended: its length was never known."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Your input ran out of data")
+        if any(isinstance(callback, TooLongReport) for callback in callbacks):
+            warnings.filterwarnings("ignore", message="Your input ran out of data")
         yield
 
 

@@ -46,7 +46,7 @@ def export_saved_model(
         The path.
 
     Raises:
-        TypeError: the model has no tokenisers.
+        TypeError: the model has no tokenisers, or `filepath` is no path.
         FileExistsError: the folder exists, and `overwrite` is False or it is no exported model.
         OSError: the folder cannot be written.
     """
@@ -55,6 +55,8 @@ def export_saved_model(
             "export: strings in and strings out need tokenisers, but this model was built with "
             "vocabulary sizes; build it with zoo.build(name, source=tokeniser, target=tokeniser)."
         )
+    if not isinstance(filepath, str | os.PathLike):
+        raise TypeError(f"filepath: expected a path, got {type(filepath).__name__}.")
     path = Path(filepath)
     with published(path, overwrite) as aside, model.portable():
         save_slim(

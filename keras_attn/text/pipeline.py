@@ -240,6 +240,32 @@ def _finished(dataset):
     return dataset.with_options(options).prefetch(tf.data.AUTOTUNE)
 
 
+def even(dataset: tf.data.Dataset, replicas: int) -> tf.data.Dataset:
+    """Fill batches up to a multiple of `replicas` with rows without tokens, which weigh nothing.
+
+    Keras averages the first batch over the replicas, so its rows have to split evenly.
+
+    Args:
+        dataset: Of ({"source": (B, S), "target_in": (B, T)}, target_out (B, T)[, sample_weight]).
+        replicas: Positive int.
+    """
+
+    def more(x, missing, first=PAD):
+        row = tf.concat([[tf.cast(first, x.dtype)], tf.zeros([tf.shape(x)[1] - 1], x.dtype)], 0)
+        return tf.concat([x, tf.repeat(row[None], missing, axis=0)], axis=0)
+
+    def fill(x, target_out, *weight):
+        missing = -tf.shape(target_out)[0] % replicas
+        x = {
+            "source": more(x["source"], missing, EOS),  # no row is ever empty
+            "target_in": more(x["target_in"], missing),
+        }
+        weight = [tf.pad(w, [[0, missing], *[[0, 0]] * (w.shape.rank - 1)]) for w in weight]
+        return x, more(target_out, missing), *weight
+
+    return dataset.map(fill, num_parallel_calls=2).prefetch(2)
+
+
 def shifted(target_out):
     """Return target_in (B, T) of target_out (B, T): BOS in front, the last column gone."""
     first = tf.fill([tf.shape(target_out)[0], 1], tf.cast(BOS, target_out.dtype))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 import collections
+import numbers
 import reprlib
 import threading
 from collections.abc import Iterable, Iterator
@@ -46,6 +47,10 @@ class Tokenizer(abc.ABC):
     _separator: ClassVar[str] = ""  # what `detokenize` puts between tokens
 
     def __init__(self, *, lowercase: bool = False):
+        if not isinstance(lowercase, bool | np.bool_):
+            raise ValueError(
+                f"Invalid `lowercase`: expected True or False. Received: {lowercase!r}."
+            )
         self._lowercase = bool(lowercase)
 
     @property
@@ -527,6 +532,10 @@ def _gather(texts: tuple[bytes, ...], ids: Any) -> Any:
 
 
 def _check_limits(vocabulary_size: int | None, min_count: int) -> None:
+    for name, value in (("vocabulary_size", vocabulary_size), ("min_count", min_count)):
+        whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+        if not whole and not (name == "vocabulary_size" and value is None):
+            raise ValueError(f"Invalid `{name}`: expected a positive int. Received: {value!r}.")
     if vocabulary_size is not None and vocabulary_size <= NUM_SPECIAL:
         raise ValueError(
             f"Invalid `vocabulary_size`: {NUM_SPECIAL} ids are special. "

@@ -91,6 +91,9 @@ class TokenMean(keras.losses.Loss):
 
     Returns:
         Float scalar, nats a token.
+
+    Raises:
+        ValueError: label smoothing outside [0, 1), or beside another loss.
     """
 
     def __init__(self, loss: Any = None, label_smoothing: float = 0.0, name="token_mean"):
@@ -99,6 +102,8 @@ class TokenMean(keras.losses.Loss):
             raise ValueError(
                 f"label_smoothing: expected a number in [0, 1), got {label_smoothing!r}."
             )
+        if loss is not None and label_smoothing:
+            raise ValueError("label_smoothing: goes with cross-entropy; give it to `loss` itself.")
         self.loss = keras.saving.deserialize_keras_object(loss) if isinstance(loss, dict) else loss
         self.label_smoothing = float(label_smoothing)
 

@@ -85,7 +85,7 @@ def resolve(defaults: dict[str, Any], overrides: dict[str, Any]) -> dict[str, An
     if unknown:
         raise TypeError(f"unknown option {unknown[0]!r}; the options are {', '.join(OPTIONS)}.")
     size = overrides.get("size", defaults.get("size", OPTIONS["size"].default))
-    if size not in SIZES:
+    if not isinstance(size, str) or size not in SIZES:
         raise ValueError(f"size: expected one of {sorted(SIZES)}, got {size!r}.")
     table = {name: option.default for name, option in OPTIONS.items()}
     return {**table, **SIZES[size], **defaults, **overrides}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -89,13 +90,15 @@ def register(name: str, card: Card) -> Callable:
 
     Raises:
         ValueError: the name is taken, or has a dot.
-        TypeError: an option that does not exist.
+        TypeError: an option that does not exist, or `card` is none.
     """
     key = _canonical(name)
     if "." in key:
         raise ValueError(f"name: a dot separates weights from an architecture, got {name!r}.")
     if key in _cards:
         raise ValueError(f"name: {name!r} is registered already.")
+    if not isinstance(card, Card):
+        raise TypeError(f"card: expected a Card, got {type(card).__name__}.")
 
     def decorate(changes: Callable[[], dict[str, Any]]):
         resolve({}, changes())  # refuses unknown options
@@ -176,6 +179,8 @@ def build(
 
 
 def _load(name: str, weights: Any) -> Seq2Seq:
+    if not isinstance(weights, str | os.PathLike):
+        raise TypeError(f"weights: expected the path of a file, got {type(weights).__name__}.")
     path = Path(weights)
     if not path.is_file():
         raise ValueError(

@@ -107,7 +107,7 @@ def test_export_equals_generate(name, tmp_path):
     scores = np.array(answers[0]["score"])
     allowed = 1e-5 * np.maximum(1, np.abs(found.scores[:, 0]))
     assert (np.abs(scores - found.scores[:, 0]) <= allowed)[same].all()
-    print(f"{name}: {len(differing)} of 200 texts differ, all of them near ties")
+    assert len(differing) <= 2, "near ties are rare"
     assert answers[1] == {"target": [], "score": []}
     assert answers[2]["target"] == answers[0]["target"][:1]
     assert len(set(texts)) > 40  # the model says different things

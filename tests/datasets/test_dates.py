@@ -266,7 +266,7 @@ def test_cases_weekdays_and_scripts_vary(data):
 def test_sizes_are_checked(name):
     sizes = {"num_train": 1, "num_validation": 1, "num_test": 1}
     for size in (0, -1):
-        with pytest.raises(ValueError, match=f"`{name}` must be positive. Received: {size}"):
+        with pytest.raises(ValueError, match=f"`{name}` must be a positive int. Received: {size}"):
             dates.load(**sizes | {name: size})
     with pytest.raises(ValueError, match=f"'{name}': 36524.* must sum to at most 36525"):
         dates.load(**sizes | {name: 36_524})

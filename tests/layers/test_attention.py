@@ -464,3 +464,19 @@ def test_unknown_names_and_options_are_refused():
 def test_prepare_needs_the_depth_of_the_query():
     with pytest.raises(ValueError, match=r"^prepare: .* call build\(...\) first"):
         Attention("general").prepare(VALUE)
+
+
+def test_padding_may_hold_anything():
+    value = np.ones((2, 5, 4), np.float32)
+    value[:, 4] = np.nan
+    mask = np.array([[True] * 4 + [False]] * 2)
+    context, _ = Attention("dot")(np.ones((2, 3, 4), np.float32), value, value_mask=mask)
+    np.testing.assert_allclose(context, np.ones((2, 3, 4)), atol=1e-6)
+
+
+def test_keys_and_masks_of_other_shapes_are_refused():
+    query, value = np.ones((2, 3, 4), np.float32), np.ones((2, 5, 4), np.float32)
+    with pytest.raises(ValueError, match="key: expected as many positions as value has, 5, got 6"):
+        Attention()(query, value, np.ones((2, 6, 4), np.float32))
+    with pytest.raises(ValueError, match="a mask .batch, positions. is a value_mask"):
+        Attention()(query, value, attention_mask=np.ones((2, 5), bool))

@@ -13,6 +13,7 @@ from keras_attn.layers.base import (
     Component,
     at_least_float32,
     build_once,
+    flag,
     fraction,
     positive,
     rows,
@@ -102,3 +103,13 @@ def test_a_component_is_saved_by_its_arguments():
     config = Component(name="mine", dtype="mixed_bfloat16", trainable=False).get_config()
     assert (config["name"], config["trainable"]) == ("mine", False)
     assert config["dtype"]["config"] == {"name": "mixed_bfloat16"}
+
+
+@pytest.mark.parametrize("value", ["no", 1, None, 0.0])
+def test_flags_are_true_or_false(value):
+    with pytest.raises(ValueError, match="feedback: expected True or False"):
+        flag("feedback", value)
+
+
+def test_flags_of_numpy_are_flags():
+    assert flag("feedback", np.True_) is True

@@ -74,3 +74,9 @@ def test_softmax_survives_saving():
     again = reborn(Softmax(0.25))
     assert type(again) is Softmax and again.get_config() == {"temperature": 0.25}
     assert keras.saving.get_registered_name(Softmax) == "keras_attn>Softmax"
+
+
+@pytest.mark.parametrize("temperature", [True, float("inf"), float("nan"), "1", 0, -1])
+def test_temperatures_are_positive_numbers(temperature):
+    with pytest.raises(ValueError, match="temperature: expected a positive number"):
+        Softmax(temperature)

@@ -125,7 +125,7 @@ BAD_TEXT = {
         (["a", "b"], ["a", "b"]),
         {"sample_weight": [1.0]},
         ValueError,
-        ["sample_weight: expected 2 rows, as many as x has, got 1"],
+        ["sample_weight: expected shape (2,), got (1,)"],
     ),
     "ids": ((np.array([[4, 2]]), np.array([[4, 2]])), {}, TypeError, ["x:", "string", "ndarray"]),
     "one string of ids": (([[4, 2]], [[4, 2]]), {}, TypeError, ["x: expected at least one string"]),

@@ -340,3 +340,63 @@ def test_too_long_pairs_are_counted():
         model.fit(WORDS, SPOKEN, verbose=0, too_long="drop")
     with pytest.warns(UserWarning), pytest.raises(ValueError, match="Nothing is left"):
         model.fit(["abcdef"], ["a"], verbose=0, too_long="drop")
+
+
+def dataset_of(*parts):
+    return tf.data.Dataset.from_tensor_slices(parts if len(parts) > 1 else parts[0])
+
+
+COLUMN = np.array(WORDS)[:, None]
+NONSENSE = {
+    "strings of rank 2": (
+        lambda model: model.fit(dataset_of(COLUMN, COLUMN).batch(2)),
+        TypeError,
+        "x: expected a dataset of",
+    ),
+    "dicts of strings": (
+        lambda model: model.fit(dataset_of({"source": WORDS})),
+        TypeError,
+        "x: expected a dataset of",
+    ),
+    "nothing to evaluate": (lambda model: model.evaluate(), ValueError, "got nothing"),
+    "wide weights": (
+        lambda model: model.fit(WORDS, SPOKEN, sample_weight=np.ones((8, 3))),
+        ValueError,
+        r"sample_weight: expected shape \(8,\), got \(8, 3\)",
+    ),
+    "weights that are no numbers": (
+        lambda model: model.fit(WORDS, SPOKEN, sample_weight=["a"] * 8),
+        TypeError,
+        "sample_weight: expected numbers",
+    ),
+    "no path": (lambda model: model.export(None), TypeError, "filepath: expected a path"),
+}
+
+
+@pytest.mark.parametrize("what", NONSENSE)
+def test_nonsense_is_refused_by_name(what):
+    call, error, message = NONSENSE[what]
+    model = small_models.small("combined")
+    model.compile()
+    with pytest.raises(error, match=message):
+        call(model)
+
+
+def test_fit_without_an_optimizer_is_refused():
+    model = small_models.small("combined")
+    model.compile(None)
+    with pytest.raises(ValueError, match="compile the model with an optimizer first"):
+        model.fit(WORDS, SPOKEN)
+
+
+def test_padding_before_tokens_is_refused():
+    model = small_models.zoo.build("combined", source=9, target=9, size="tiny")
+    with pytest.raises(ValueError, match=r"source\[0, 1\]: got PAD"):
+        model.generate(np.array([[5, 0, 6, 2, 0]]))
+
+
+def test_validation_data_may_be_a_list():
+    model = small_models.small("combined")
+    model.compile()
+    found = model.fit(WORDS, SPOKEN, validation_data=[WORDS, SPOKEN], verbose=0).history
+    assert "val_loss" in found
