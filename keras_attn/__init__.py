@@ -9,7 +9,17 @@ from keras_attn import environment
 
 environment.check()
 
-from keras_attn import datasets, layers, plots, search, text, training, types, zoo  # noqa: E402
+from keras_attn import (  # noqa: E402
+    datasets,
+    layers,
+    plots,
+    scoring,
+    search,
+    text,
+    training,
+    types,
+    zoo,
+)
 from keras_attn.models import Seq2Seq  # noqa: E402
 
 __version__ = "0.1.0"
@@ -19,6 +29,7 @@ __all__ = [
     "datasets",
     "layers",
     "plots",
+    "scoring",
     "search",
     "text",
     "training",

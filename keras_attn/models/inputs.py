@@ -69,6 +69,22 @@ def same_number(x: Any, y: Any, names: tuple[str, str] = ("x", "y")) -> None:
         raise ValueError(f"{names[0]}: expected at least one pair, got none.")
 
 
+def references(target: Any) -> tuple[Any, np.ndarray | None]:
+    """Return lists of references as one list, and to which source each belongs, or None.
+
+    Raises:
+        ValueError: a source without a reference.
+    """
+    if not (isinstance(target, list | tuple) and target and isinstance(target[0], list | tuple)):
+        return target, None
+    if not all(isinstance(several, list | tuple) for several in target) or not is_text(target[0]):
+        return target, None  # ids, or a mixture, which is refused later
+    counts = [len(several) for several in target]
+    if 0 in counts:
+        raise ValueError(f"target[{counts.index(0)}]: expected at least one reference, got none.")
+    return [text for several in target for text in several], np.repeat(range(len(counts)), counts)
+
+
 def weights(sample_weight: Any, rows: int) -> np.ndarray:
     """Return sample weights of strings as float32 (rows,).
 

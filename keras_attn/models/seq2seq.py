@@ -355,25 +355,30 @@ class Seq2Seq(Network):
 
         Args:
             source: n strings, or ids (n, S).
-            target: The reference of each.
+            target: The reference of each, or n lists of strings, any of which is right.
             batch_size: Sources decoded at a time.
 
         Returns:
             "exact_match", the fraction without any error, and "edit_distance_rate", edits over the
-            tokens of the references. A token unknown to the target vocabulary matches nothing.
+            tokens of the references, both to the closest reference, the one with the fewest edits.
+            A token unknown to the target vocabulary matches nothing.
 
         Raises:
-            ValueError: unequal numbers.
+            ValueError: unequal numbers, or a source without a reference.
         """
+        target, owners = inputs.references(target)
         references = inputs.target_rows("target", target, self.target, NO_LIMIT)
+        owners = np.arange(len(references.lengths)) if owners is None else owners
         found = self.search(source, batch_size=batch_size).token_ids[:, 0]
-        inputs.same_number(found, references.lengths, ("source", "target"))
+        inputs.same_number(found, np.unique(owners), ("source", "target"))
         expected = padded(references)
-        edits = edit_distances(found, np.where(expected == UNK, -1, expected))
-        tokens = np.isin(expected, (PAD, EOS), invert=True).sum()
+        edits = edit_distances(found[owners], np.where(expected == UNK, -1, expected))
+        tokens = np.isin(expected, (PAD, EOS), invert=True).sum(axis=1)
+        order = np.lexsort((np.arange(len(owners)), edits, owners))
+        closest = order[np.unique(owners[order], return_index=True)[1]]
         return {
-            "exact_match": float((edits == 0).mean()),
-            "edit_distance_rate": float(edits.sum() / max(tokens, 1)),
+            "exact_match": float((edits[closest] == 0).mean()),
+            "edit_distance_rate": float(edits[closest].sum() / max(tokens[closest].sum(), 1)),
         }
 
     # === Export ===

@@ -1,7 +1,18 @@
-"""Training: losses, metrics and callbacks."""
+"""Training: losses, metrics, callbacks, the optimizer, and runs that survive."""
 
 from keras_attn.training.callbacks import GenerationMetrics
 from keras_attn.training.losses import TokenMean
 from keras_attn.training.metrics import Perplexity
+from keras_attn.training.optimizers import adam, averaged
+from keras_attn.training.progress import Progress
+from keras_attn.training.runs import train
 
-__all__ = ["GenerationMetrics", "Perplexity", "TokenMean"]
+__all__ = [
+    "GenerationMetrics",
+    "Perplexity",
+    "Progress",
+    "TokenMean",
+    "adam",
+    "averaged",
+    "train",
+]

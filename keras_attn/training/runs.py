@@ -1,0 +1,170 @@
+"""A training run in a folder: it can be killed and resumed, stops early, and keeps the best."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_attn.scoring import grouped
+from keras_attn.training import state
+from keras_attn.training.optimizers import adam, averaged
+
+STATE, BEST, LOG, MODEL = "state.npz", "best.npz", "log.jsonl", "model.keras"
+MONITORS = {"loss": 1, "perplexity": 1, "exact_match": -1, "edit_distance_rate": 1}
+
+
+def train(
+    model: Any,
+    pairs: tuple[Sequence[str], Sequence[str]],
+    validation: tuple[Sequence[str], Sequence[str]],
+    folder: Any,
+    *,
+    epochs: int,
+    batch_size: int = 128,
+    learning_rate: float = 2e-3,
+    label_smoothing: float = 0.1,
+    average: float = 0.08,
+    patience: int | None = None,
+    monitor: str = "loss",
+    seed: int = 0,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> list[dict[str, float]]:
+    """Train with `adam`, measuring averaged weights after each epoch, and keep the best of them.
+
+    The folder gets the state after each epoch. Called again with the same arguments after the
+    process was killed, it goes on from there, and ends with the weights that it would have ended
+    with: on a CPU exactly, if `keras.utils.set_random_seed` was called before the model was built.
+
+    Args:
+        model: A `Seq2Seq`; it is compiled here.
+        pairs: n sources and n targets.
+        validation: As many as one likes.
+        folder: Where the run lives; it is made if need be.
+        epochs: Positive int.
+        batch_size: Positive int, pairs.
+        learning_rate: Positive float, the peak.
+        label_smoothing: Float in [0, 1).
+        average: Fraction of the run that the average of the weights reaches back; 0 for none.
+        patience: Epochs without a better validation after which to stop, or None for never.
+        monitor: What is better: less "loss" (label smoothing included), "perplexity" or
+            "edit_distance_rate", or more "exact_match".
+        seed: Int, for the order of the pairs.
+        callbacks: More Keras callbacks; they see the measurements in the logs.
+
+    Returns:
+        The logs of all epochs. The model has the best weights, and the folder `model.keras`.
+
+    Raises:
+        ValueError: an argument outside its range, or a folder with the run of another model.
+    """
+    if monitor not in MONITORS:
+        raise ValueError(f"monitor: expected one of {sorted(MONITORS)}, got {monitor!r}.")
+    for name, value in (("epochs", epochs), ("patience", patience), ("batch_size", batch_size)):
+        if not (name == "patience" and value is None) and (type(value) is not int or value < 1):
+            raise ValueError(f"{name}: expected a positive int, got {value!r}.")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    steps = epochs * -(-len(pairs[0]) // batch_size)
+    model.compile(
+        adam(steps, learning_rate=learning_rate, average=average), label_smoothing=label_smoothing
+    )
+    run = Run(folder, validation, monitor, patience)
+    done = run.resume(model)
+    if done < epochs and not run.stopped:
+        model.fit(
+            *pairs,
+            batch_size=batch_size,
+            epochs=epochs,
+            initial_epoch=done,
+            seed=seed,
+            verbose=0,
+            callbacks=[run, *callbacks],
+        )
+    state.restore(model, folder / BEST)
+    save_model(model, folder / MODEL)
+    return run.log
+
+
+class Run(keras.callbacks.Callback):
+    """Measure averaged weights after each epoch, keep the best, and save the state.
+
+    Args:
+        folder: Path.
+        validation: Sources and targets.
+        monitor: A key of `MONITORS`.
+        patience: Positive int, or None.
+    """
+
+    def __init__(self, folder: Path, validation, monitor: str, patience: int | None):
+        super().__init__()
+        self.folder, self.validation = folder, validation
+        self.monitor, self.patience = monitor, patience
+        self.log: list[dict[str, float]] = []
+
+    def resume(self, model) -> int:
+        """Restore what the folder holds, if anything, and return the number of epochs done."""
+        if (self.folder / STATE).exists():
+            self.log = state.restore(model, self.folder / STATE)["log"]
+        return len(self.log)
+
+    def _values(self) -> list[float]:
+        return [MONITORS[self.monitor] * entry[f"val_{self.monitor}"] for entry in self.log]
+
+    @property
+    def best(self) -> int:
+        """The index of the best epoch."""
+        return self._values().index(min(self._values()))
+
+    @property
+    def stopped(self) -> bool:
+        """Whether patience has run out."""
+        waited = len(self.log) - 1 - self.best if self.log else 0
+        return self.patience is not None and waited >= self.patience
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Note the time."""
+        self.began = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Measure, and write what has to outlive the process."""
+        trained = time.perf_counter() - self.began
+        with averaged(self.model):
+            measured = self._measured()
+            entry = {"epoch": epoch + 1, **(logs or {}), **measured, "seconds": trained}
+            self.log = [*self.log, {k: float(v) for k, v in entry.items()}]
+            if self.best == len(self.log) - 1:
+                state.save(self.model, self.folder / BEST, {"log": self.log})
+        (logs if logs is not None else {}).update(measured)
+        state.save(self.model, self.folder / STATE, {"log": self.log})
+        with _aside(self.folder / LOG) as path:
+            path.write_text("".join(json.dumps(entry) + "\n" for entry in self.log))
+        self.model.stop_training = self.stopped
+
+    def _measured(self) -> dict[str, float]:
+        found = self.model.evaluate(*self.validation, batch_size=256, verbose=0, return_dict=True)
+        found |= self.model.generation_metrics(*grouped(*self.validation))
+        return {f"val_{name}": value for name, value in found.items()}
+
+
+def save_model(model: keras.Model, path: Path) -> None:
+    """Write a `.keras` file, all at once."""
+    with _aside(path) as aside:
+        model.save(aside)
+
+
+@contextlib.contextmanager
+def _aside(path: Path):
+    """Give a path beside `path`, with its ending, and rename it into place at the end."""
+    aside = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        yield aside
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)

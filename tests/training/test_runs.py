@@ -1,0 +1,142 @@
+"""A run in a folder: resumed exactly, stopped early, the best kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+import small_models
+
+from keras_attn import training, zoo
+from keras_attn.training import runs
+
+WORDS, SPOKEN = small_models.WORDS, small_models.SPOKEN
+VALIDATION = ["abc", "abc", "de"], ["wrong", "c b a", "e d"]
+
+
+def learner(seed=0):
+    keras.utils.set_random_seed(seed)
+    source, target = small_models.tokenizers()
+    return zoo.build("attention", source=source, target=target, size="tiny", dropout=0.3)
+
+
+def trained(folder, model=None, epochs=4, **options):
+    model = model or learner()
+    options = {"batch_size": 3, **options}
+    return model, training.train(
+        model, (WORDS, SPOKEN), VALIDATION, folder, epochs=epochs, **options
+    )
+
+
+def state_of(folder):
+    with np.load(folder / runs.STATE) as held:
+        return {key: held[key] for key in held.files if key != "progress"}
+
+
+class Interrupt(keras.callbacks.Callback):
+    """Break off in the middle of an epoch."""
+
+    def __init__(self, epoch):
+        super().__init__()
+        self.epoch, self.now = epoch, 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.now = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.now == self.epoch and batch == 1:
+            raise KeyboardInterrupt
+
+
+def test_resumed_equals_uninterrupted(tmp_path):
+    model, log = trained(tmp_path / "whole")
+    for epoch in (0, 1, 3):
+        with pytest.raises(KeyboardInterrupt):
+            trained(tmp_path / "broken", callbacks=[Interrupt(epoch)])
+    again, log_again = trained(tmp_path / "broken", learner(seed=9))
+    expected, found = state_of(tmp_path / "whole"), state_of(tmp_path / "broken")
+    assert expected.keys() == found.keys()
+    assert all(np.array_equal(expected[key], found[key]) for key in expected)
+    assert all(map(np.array_equal, model.get_weights(), again.get_weights()))
+    measured = [{k: v for k, v in e.items() if k != "seconds"} for e in log]
+    assert measured == [{k: v for k, v in e.items() if k != "seconds"} for e in log_again]
+
+
+KILLED = """
+import sys, pathlib, test_runs
+test_runs.trained(pathlib.Path(sys.argv[1]), epochs=12)
+print("done")
+"""
+
+
+def test_killed_equals_uninterrupted(tmp_path):
+    def start(folder):
+        path = os.pathsep.join([os.path.dirname(__file__), *sys.path])
+        return subprocess.Popen(
+            [sys.executable, "-c", KILLED, str(folder)],
+            env={**os.environ, "PYTHONPATH": path},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    trained(tmp_path / "whole", epochs=12)
+    killed = start(tmp_path / "killed")
+    log = tmp_path / "killed" / runs.LOG
+    while killed.poll() is None and not (log.exists() and log.read_text().count("\n") > 1):
+        time.sleep(0.01)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    assert not (tmp_path / "killed" / runs.MODEL).exists(), "it was to be killed on the way"
+    out, error = start(tmp_path / "killed").communicate(timeout=300)
+    assert out == "done\n", error[-2000:]
+    expected, found = state_of(tmp_path / "whole"), state_of(tmp_path / "killed")
+    assert all(np.array_equal(expected[key], found[key]) for key in expected)
+
+
+def test_the_folder_has_the_best_model(tmp_path):
+    model, log = trained(tmp_path, epochs=6, monitor="exact_match", learning_rate=0.02)
+    loaded = keras.saving.load_model(tmp_path / runs.MODEL)
+    assert all(map(np.array_equal, model.get_weights(), loaded.get_weights()))
+    best = max(entry["val_exact_match"] for entry in log)
+    assert model.generation_metrics(*training.runs.grouped(*VALIDATION))["exact_match"] == best
+    assert [json.loads(line) for line in (tmp_path / runs.LOG).read_text().splitlines()] == log
+    assert set(os.listdir(tmp_path)) == {runs.STATE, runs.BEST, runs.LOG, runs.MODEL}
+
+
+def test_several_references_count():
+    model = learner()
+    found = model.generation_metrics(["abc"], [["wrong", model.generate("abc")]])
+    assert found == {"exact_match": 1.0, "edit_distance_rate": 0.0}
+
+
+def test_patience_stops_and_stays_stopped(tmp_path):
+    options = {"epochs": 30, "patience": 2, "learning_rate": 1e-12, "average": 0}
+    _, log = trained(tmp_path, **options)
+    assert len(log) == 3
+    _, again = trained(tmp_path, **options)
+    assert again == log
+
+
+def test_a_finished_run_is_not_run_again(tmp_path):
+    model, log = trained(tmp_path)
+    again, log_again = trained(tmp_path, learner(seed=5))
+    assert log_again == log
+    assert all(map(np.array_equal, model.get_weights(), again.get_weights()))
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [("monitor", "luck"), ("epochs", 0), ("patience", 0), ("batch_size", 2.5)],
+)
+def test_arguments_are_checked_before_any_work(tmp_path, argument, value):
+    with pytest.raises(ValueError, match=f"{argument}: expected"):
+        trained(tmp_path / "run", **{argument: value})
+    assert not (tmp_path / "run").exists()
