@@ -2,44 +2,566 @@
 
 from __future__ import annotations
 
+import contextlib
+import enum
+import json as jsons
+import os
 import sys
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 app = typer.Typer(
-    help="Classic sequence-to-sequence learning on Keras 3.",
+    help="Classic sequence-to-sequence learning on Keras 3: train on pairs of strings, generate, "
+    "evaluate, export.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 
+DATASETS = {"cmudict": ("character", "whitespace"), "dates": ("character", "character")}
+
+
+class Kind(enum.StrEnum):
+    """The tokenisers."""
+
+    CHARACTER = "character"
+    WHITESPACE = "whitespace"
+    BYTE = "byte"
+    WORDPIECE = "wordpiece"
+    SENTENCEPIECE = "sentencepiece"
+
+
+class Monitor(enum.StrEnum):
+    """What can say which epoch is best."""
+
+    LOSS = "loss"
+    PERPLEXITY = "perplexity"
+    EXACT_MATCH = "exact_match"
+    EDIT_DISTANCE_RATE = "edit_distance_rate"
+
+
+AT_A_TIME = 128  # lines generated together
+
+
+class Stop(Exception):
+    """Something a user can mend, in one line."""
+
+
+@app.callback()
+def _options(
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the trace of an error, and TensorFlow's log.")
+    ] = False,
+) -> None:
+    """Set what goes for all commands."""
+    if not debug:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+AsJson = Annotated[bool, typer.Option("--json", help="Write JSON to standard output.")]
+Model = Annotated[
+    Path, typer.Argument(help="A .keras file, or the folder of a run that `train` finished.")
+]
+
 
 @app.command()
 def names(
     pattern: Annotated[str, typer.Argument(help="A shell pattern, such as 'attention*'.")] = "*",
+    json: AsJson = False,
 ) -> None:
     """List the architectures of the zoo."""
     from keras_attn import zoo
 
-    typer.echo("\n".join(zoo.names(pattern)))
+    found = zoo.names(pattern)
+    if not found:
+        raise Stop(f"no architecture matches {pattern!r}; `keras-attn names` lists all.")
+    typer.echo(jsons.dumps(found) if json else "\n".join(found))
 
 
 @app.command()
-def card(name: Annotated[str, typer.Argument(help="An architecture.")]) -> None:
+def card(
+    name: Annotated[str, typer.Argument(help="An architecture.")], json: AsJson = False
+) -> None:
     """Show what an architecture is: equations, paper, deviations, options, parameters, recipe."""
     from keras_attn import zoo
 
-    typer.echo(str(zoo.card(name)))
+    found = zoo.card(name)
+    if not json:
+        typer.echo(str(found))
+        return
+    shown = {field: getattr(found, field) for field in found.__dataclass_fields__}
+    shown["options"] = zoo.config(name)
+    del shown["changes"]
+    typer.echo(jsons.dumps(shown, ensure_ascii=False, default=str))
+
+
+@app.command()
+def train(
+    architecture: Annotated[str, typer.Argument(help="A name of the zoo, such as attention.")],
+    data: Annotated[
+        str, typer.Argument(help=f"{', '.join(DATASETS)}, or a TSV, CSV or JSONL file (.gz too).")
+    ],
+    out: Annotated[Path, typer.Option(help="The folder of the run. Run again to resume.")],
+    validation: Annotated[
+        str | None, typer.Option(help="A file to choose by, instead of a part of the data.")
+    ] = None,
+    validation_split: Annotated[
+        float, typer.Option(help="The fraction of the sources of a file to choose by.")
+    ] = 0.05,
+    columns: Annotated[
+        str | None, typer.Option(help="Two columns of the file, as names or numbers from 0: a,b.")
+    ] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Where a data set lies, if it is not to be downloaded.")
+    ] = None,
+    source_tokeniser: Annotated[Kind | None, typer.Option(help="[default: character]")] = None,
+    target_tokeniser: Annotated[Kind | None, typer.Option(help="[default: character]")] = None,
+    source_vocabulary: Annotated[int | None, typer.Option(help="Most ids of sources.")] = None,
+    target_vocabulary: Annotated[int | None, typer.Option(help="Most ids of targets.")] = None,
+    joint: Annotated[
+        bool, typer.Option(help="One tokeniser for both, learnt from sources and targets.")
+    ] = False,
+    lowercase: Annotated[bool, typer.Option(help="Lowercase sources.")] = False,
+    nfkc: Annotated[bool, typer.Option(help="Normalise sources to NFKC.")] = False,
+    casefold: Annotated[bool, typer.Option(help="Fold the case of sources.")] = False,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--option", "-o", help="An option of the architecture, such as units=128."),
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="[default: as make about 12,000 batches, 20 to 200]")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="[default: 32 below 10,000 pairs, else 128]")
+    ] = None,
+    learning_rate: Annotated[float, typer.Option(help="The peak of the rate.")] = 2e-3,
+    label_smoothing: Annotated[float, typer.Option(help="0 for none.")] = 0.1,
+    average: Annotated[
+        float, typer.Option(help="The fraction of the run that averaged weights reach back.")
+    ] = 0.08,
+    patience: Annotated[
+        int | None, typer.Option(help="Stop after so many epochs without a better one.")
+    ] = None,
+    monitor: Annotated[Monitor, typer.Option(help="What says which epoch is best.")] = Monitor.LOSS,
+    seed: Annotated[int, typer.Option(help="For weights, dropout and the order of pairs.")] = 0,
+    json: AsJson = False,
+) -> None:
+    """Train a model on pairs of strings. Killed, it resumes when the same command is run again."""
+    settings = {key: value for key, value in locals().items() if key not in ("out", "json")}
+    settings = {key: str(v) if isinstance(v, Path) else v for key, v in settings.items()}
+    from keras_attn import training
+
+    pairs, held_out = _training_data(
+        data, validation, validation_split, _columns(columns), data_dir
+    )
+    settings["data_sha256"] = _digest(pairs, held_out)
+    _refuse_other_run(out, settings)
+    import keras
+
+    keras.utils.set_random_seed(seed)
+    source, target = _tokenisers(data, pairs, settings)
+    model = _built(architecture, source, target, _assignments(option or []))
+    batch_size = batch_size or (32 if len(pairs.sources) < 10_000 else 128)
+    batches = -(-len(pairs.sources) // batch_size)
+    epochs = epochs or min(max(round(12_000 / batches), 20), 200)
+    _note_run(out, settings)
+    _tell(
+        f"{len(pairs.sources):,} pairs to train on, {len(held_out.sources):,} to choose by\n"
+        f"{architecture}: {model.count_params():,} weights; {source.vocabulary_size:,} source ids, "
+        f"{target.vocabulary_size:,} target ids\n"
+        f"{epochs} epochs of {batches:,} batches of {batch_size}; the run is in {out}"
+    )
+    log = training.train(
+        model,
+        pairs,
+        held_out,
+        out,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        label_smoothing=label_smoothing,
+        average=average,
+        patience=patience,
+        monitor=str(monitor),
+        seed=seed,
+        callbacks=[training.Progress()],
+    )
+    better = max if monitor == Monitor.EXACT_MATCH else min
+    best = better(log, key=lambda entry: entry[f"val_{monitor}"])
+    if json:
+        typer.echo(jsons.dumps({"model": str(out / "model.keras"), "best": best, "log": log}))
+        return
+    typer.echo(
+        f"best epoch {best['epoch']:.0f} of {len(log)}: exact match "
+        f"{best['val_exact_match']:.2%}, edits {best['val_edit_distance_rate']:.2%} of the tokens\n"
+        f"saved {out / 'model.keras'}\n"
+        f'next: keras-attn generate {out} "{_shortened(held_out.sources[0])}"\n'
+        f"      keras-attn export {out} saved_models/{out.name}"
+    )
+
+
+@app.command()
+def generate(
+    model: Model,
+    texts: Annotated[list[str] | None, typer.Argument(help="Sources.")] = None,
+    file: Annotated[
+        Path | None, typer.Option(help="A text file, one source a line; - is standard input.")
+    ] = None,
+    max_length: Annotated[int | None, typer.Option(help="Most tokens of a target.")] = None,
+    json: AsJson = False,
+) -> None:
+    """Write the best target of each source, one a line, in order.
+
+    Sources are the arguments, the lines of a file, or those of standard input.
+    """
+    if texts and file:
+        raise Stop("give sources either as arguments or as --file, not both.")
+    loaded = _loaded(model)
+    for chunk in _chunks(texts or _lines(file)):
+        found = loaded.search(chunk, max_length=max_length)
+        answers = loaded.target.detokenize(found.token_ids[:, 0]).numpy()
+        for source, answer, score in zip(chunk, answers, found.scores[:, 0], strict=True):
+            text = answer.decode("utf-8", "replace")
+            shown = {"source": _text(source), "target": text, "score": float(score)}
+            typer.echo(jsons.dumps(shown, ensure_ascii=False) if json else text)
+
+
+@app.command()
+def evaluate(
+    model: Model,
+    data: Annotated[str, typer.Argument(help=f"{', '.join(DATASETS)}, or a file of pairs.")],
+    columns: Annotated[str | None, typer.Option(help="Two columns of the file: a,b.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Where a data set lies.")] = None,
+    bleu: Annotated[bool, typer.Option(help="BLEU and chrF too, by sacrebleu.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Score generated targets against those of the data; equal sources share theirs.
+
+    Of a data set it is the part held out in training that is scored.
+    """
+    from keras_attn import scoring, text
+
+    pairs = _held_out(data, _columns(columns), data_dir)
+    loaded = _loaded(model)
+    sources, references = scoring.grouped(*pairs)
+    hypotheses = []
+    with _bar("generating", len(sources)) as advance:
+        for chunk in _chunks(sources):
+            hypotheses += loaded.generate(chunk)
+            advance(len(chunk))
+    whole = isinstance(loaded.target, text.CharacterTokenizer | text.ByteTokenizer)
+    found = scoring.sequence_scores(hypotheses, references, list if whole else str.split)
+    unit = "characters" if whole else "words"
+    scores: dict[str, Any] = {"sources": len(sources), "tokens": unit, **found}
+    if bleu:
+        scores |= scoring.translation_scores(hypotheses, references)
+    if json:
+        typer.echo(jsons.dumps(scores))
+        return
+    for key, value in scores.items():
+        shown = f"{value:.2%}" if isinstance(value, float) and key in found else value
+        shown = f"{shown:.2f}" if isinstance(shown, float) else shown
+        typer.echo(f"{key.replace('_', ' ') + ':':22} {shown}")
+
+
+@app.command()
+def export(
+    model: Model,
+    folder: Annotated[Path, typer.Argument(help="TF Serving's model_base_path.")],
+    version: Annotated[
+        int | None, typer.Option(min=1, help="[default: one more than the last]")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace that version if it exists.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Write a SavedModel as the next version in a folder, strings in and strings out."""
+    loaded = _loaded(model)
+    from keras_attn.serving.export import next_version
+
+    path = folder / str(version) if version else next_version(folder)
+    loaded.export(path, overwrite=overwrite, verbose=False)
+    needs = loaded.source.needs_tf_text or loaded.target.needs_tf_text
+    typer.echo(
+        jsons.dumps({"path": str(path), "needs_tf_text": needs})
+        if json
+        else f"saved {path}" + (" (its server needs tensorflow-text's operations)" * needs)
+    )
+
+
+@app.command()
+def attend(
+    model: Model,
+    text: Annotated[str, typer.Argument(help="A source.")],
+    png: Annotated[Path | None, typer.Option(help="Draw it to this file.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write it to this file.")] = None,
+    json: AsJson = False,
+) -> None:
+    """Show which source token each target token looked at."""
+    found = _loaded(model).attend(text)
+    if png:
+        found.plot(png)
+    if html:
+        html.write_text(f'<!doctype html>\n<meta charset="utf-8">\n{found.to_html()}\n', "utf-8")
+    if json:
+        shown = found._asdict() | {"matrix": found.matrix.round(4).tolist()}
+        typer.echo(jsons.dumps(shown, ensure_ascii=False))
+        return
+    _show_alignments(found)
+
+
+# === Data and models ===
+
+
+def _training_data(data, validation, split, columns, data_dir):
+    """Return the pairs to train on and those to choose by."""
+    if data in DATASETS:
+        if validation or columns:
+            raise Stop(f"--validation and --columns go with files; {data!r} brings its own parts.")
+        found = _dataset(data, data_dir)
+        return found.train, found.validation
+    from keras_attn import datasets
+
+    pairs = datasets.pairs(_file(data), columns=columns)
+    if validation:
+        return pairs, datasets.pairs(_file(validation), columns=columns)
+    try:
+        return datasets.split(pairs, split)
+    except ValueError as error:
+        raise Stop(f"{data}, --validation-split {split}: {error}") from error
+
+
+def _held_out(data, columns, data_dir):
+    """Return the pairs that `evaluate` scores."""
+    from keras_attn import datasets
+
+    if data not in DATASETS:
+        return datasets.pairs(_file(data), columns=columns)
+    found = _dataset(data, data_dir)
+    return getattr(found, "test", found.validation)
+
+
+def _dataset(name, data_dir):
+    from keras_attn import datasets
+
+    if name == "cmudict":
+        return datasets.cmudict.load(data_dir)
+    if data_dir:
+        raise Stop(f"--data-dir: {name!r} is generated, not read.")
+    return datasets.dates.load()
+
+
+def _file(path):
+    if not Path(path).exists() and not Path(path).suffix:
+        raise Stop(f"{path!r} is neither a data set ({', '.join(DATASETS)}) nor a file.")
+    return path
+
+
+def _columns(given):
+    if given is None:
+        return None
+    parts = given.split(",")
+    if len(parts) != 2 or not all(parts):
+        raise Stop(f"--columns: expected two names or numbers, such as word,phones; got {given!r}.")
+    return tuple(int(part) if part.isdecimal() else part for part in parts)
+
+
+def _digest(*parts):
+    import hashlib
+
+    return hashlib.sha256(jsons.dumps(parts).encode()).hexdigest()
+
+
+def _refuse_other_run(out, settings):
+    """Raise unless a folder is new, or holds a run of the same settings."""
+    if (out / "state.npz").exists():
+        before = jsons.loads((out / "run.json").read_text())
+        changed = [key for key in settings if before.get(key) != settings[key]]
+        if changed:
+            was = ", ".join(f"{key} {before.get(key)} -> {settings[key]}" for key in changed)
+            raise Stop(f"--out: {out} holds another run ({was}); give another folder.")
+    elif out.exists() and not (out / "run.json").exists():
+        if not out.is_dir() or any(out.iterdir()):
+            raise Stop(f"--out: {out} exists and holds no run; give another folder.")
+
+
+def _note_run(out, settings):
+    """Write what a run is of."""
+    out.mkdir(parents=True, exist_ok=True)
+    aside = out / ".run.json"
+    aside.write_text(jsons.dumps(settings, indent=1) + "\n")
+    os.replace(aside, out / "run.json")
+
+
+def _tokenisers(data, pairs, settings):
+    """Learn the tokenisers of sources and targets."""
+    kinds = [
+        settings[f"{side}_tokeniser"] or default
+        for side, default in zip(
+            ("source", "target"), DATASETS.get(data, ("character", "character")), strict=True
+        )
+    ]
+    sizes = settings["source_vocabulary"], settings["target_vocabulary"]
+    cleaning = {key: settings[key] for key in ("lowercase", "nfkc", "casefold")}
+    if data == "cmudict":
+        cleaning["lowercase"] = True  # its words are
+    if not settings["joint"]:
+        return (
+            _learnt(kinds[0], pairs.sources, sizes[0], cleaning),
+            _learnt(kinds[1], pairs.targets, sizes[1], {}),
+        )
+    if settings["target_tokeniser"] not in (None, kinds[0]) or sizes[1] is not None:
+        raise Stop("--joint: there is one tokeniser; set that of the source alone.")
+    both = _learnt(kinds[0], [*pairs.sources, *pairs.targets], sizes[0], cleaning)
+    return both, both
+
+
+def _learnt(kind, texts, size, cleaning):
+    from keras_attn import text
+
+    given = {} if size is None else {"vocabulary_size": size}
+    return text.KINDS[kind].learn(texts, **given, **cleaning)
+
+
+def _assignments(given):
+    """Turn ["units=128"] into {"units": 128}; values are JSON, or else text."""
+    found = {}
+    for item in given:
+        name, equals, value = item.partition("=")
+        if not equals:
+            raise Stop(f"--option: expected name=value, such as units=128, got {item!r}.")
+        with contextlib.suppress(ValueError):
+            value = jsons.loads(value.lower() if value in ("True", "False") else value)
+        found[name] = value
+    return found
+
+
+def _built(architecture, source, target, options):
+    from keras_attn import zoo
+
+    return zoo.build(architecture, source=source, target=target, **options)
+
+
+def _loaded(path):
+    """Return the model of a file, or of a run's folder."""
+    if path.is_dir():
+        if (path / "saved_model.pb").exists():
+            raise Stop(f"{path} is an exported model; give the .keras file or the run's folder.")
+        if not (path / "model.keras").exists():
+            raise Stop(f"{path} holds no model.keras; has its training ended?")
+        path = path / "model.keras"
+    if not path.exists():
+        raise Stop(f"{path}: no such file or folder.")
+    import keras
+
+    from keras_attn import Seq2Seq  # registers what the file is made of
+
+    model = keras.saving.load_model(path, compile=False)
+    if not isinstance(model, Seq2Seq) or isinstance(model.source, int):
+        raise Stop(f"{path} holds no model with tokenisers, but {type(model).__name__}.")
+    return model
+
+
+# === Lines in, lines out ===
+
+
+def _lines(file):
+    """Yield the lines of a file, or of standard input, without their ends, as bytes."""
+    if file is not None and str(file) != "-":
+        with file.open("rb") as lines:
+            yield from (line.rstrip(b"\r\n") for line in lines)
+        return
+    if file is None and sys.stdin.isatty():
+        _tell("reading sources from the keyboard, one a line; end with Ctrl-D")
+    yield from (line.rstrip(b"\r\n") for line in sys.stdin.buffer)
+
+
+def _chunks(texts):
+    """Yield lists of texts; of a person at the keyboard, one at a time."""
+    size = 1 if not isinstance(texts, list) and sys.stdin.isatty() else AT_A_TIME
+    chunk = []
+    for text in texts:
+        chunk.append(text)
+        if len(chunk) == size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def _text(source):
+    return source.decode("utf-8", "replace") if isinstance(source, bytes) else source
+
+
+def _shortened(text):
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _tell(message):
+    typer.echo(message, err=True)
+
+
+@contextlib.contextmanager
+def _bar(description, total):
+    """Show a progress bar on standard error, and give the function that moves it."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(description, total=total)
+        yield lambda steps: bar.advance(task, steps)
+
+
+def _show_alignments(found):
+    """Print alignments as a table: percent, on a ground the darker the more."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("", *(_visible(token) for token in found.source_tokens), padding=(0, 0))
+    for token, row in zip(found.target_tokens, found.matrix.tolist(), strict=True):
+        cells = []
+        for value in row:
+            red, green, blue = (round(255 - value * (255 - full)) for full in (8, 81, 156))
+            ink = "white" if value > 0.5 else "black"
+            cells.append(f"[{ink} on rgb({red},{green},{blue})]{100 * value:3.0f}[/]")
+        table.add_row(_visible(token), *cells)
+    Console().print(table)
+
+
+def _visible(token):
+    from rich.markup import escape
+
+    return escape("␣" if token == " " else token)
 
 
 def main() -> None:
-    """Run the command line; errors that a user can mend are one line."""
+    """Run the command line; errors that a user can mend are one line.
+
+    Exit codes: 0 done, 1 a fault of ours, 2 something to mend, 130 interrupted.
+    """
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    debug = len(arguments) < len(sys.argv) - 1
     try:
-        app()
-    except (ImportError, OSError, TypeError, ValueError) as error:
-        typer.echo(f"keras-attn: {error}", err=True)
-        sys.exit(2)
+        app([*["--debug"] * debug, *arguments])
+    except KeyboardInterrupt:
+        _fail("interrupted.", 130)
+    except BrokenPipeError:  # such as `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except (Stop, ImportError, OSError, TypeError, ValueError, FloatingPointError) as error:
+        if debug:
+            raise
+        _fail(" ".join(str(error).split()), 2)
+    except Exception as error:
+        if debug:
+            raise
+        _fail(f"{type(error).__name__}: {' '.join(str(error).split())} (--debug shows where)", 1)
+
+
+def _fail(message, code):
+    _tell(f"keras-attn: {message}")
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Run an exported model in a process without TensorFlow's Python, Keras and this package.
 
-python run_export.py SESSION_FILE MODEL < requests > answers: JSON lines, each
+python run_export.py SESSION_FILE MODEL [--tf-text] < requests > answers: JSON lines, each
 {"signature": name, "source": [base64, ...]} -> {output: nested lists, strings as base64}.
 """
 
@@ -23,7 +23,8 @@ def main():
     session = importlib.util.module_from_spec(spec)
     sys.modules["session"] = session
     spec.loader.exec_module(session)
-    with session.Session(sys.argv[2]) as model:
+    libraries = session.tf_text_libraries() if "--tf-text" in sys.argv else ()
+    with session.Session(sys.argv[2], libraries) as model:
         for line in sys.stdin:
             request = json.loads(line)
             source = np.array([base64.b64decode(s) for s in request["source"]], dtype=object)
@@ -37,7 +38,9 @@ def main():
             for name, signature in model.signatures.items()
         }
         print(json.dumps(described))
-    forbidden = {"tensorflow", "keras", "keras_attn"} & {name.split(".")[0] for name in sys.modules}
+    forbidden = {"tensorflow", "tensorflow_text", "keras", "keras_attn"} & {
+        name.split(".")[0] for name in sys.modules
+    }
     assert not forbidden, forbidden
 
 

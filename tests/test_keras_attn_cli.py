@@ -1,43 +1,82 @@
 """The command line."""
 
+from __future__ import annotations
+
 import ast
+import io
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from typer.testing import CliRunner
 
 import keras_attn_cli
 
-run = CliRunner().invoke
+WORDS = ["cat", "act", "tack", "at", "kit", "tick", "kick", "taka", "itta", "aki"]
+SAID = {"c": "K", "k": "K", "a": "AE", "t": "T", "i": "IH"}
+PAIRS = [(word, " ".join(SAID[letter] for letter in word)) for word in WORDS]
+SMALL = ["-o", "size=tiny", "--epochs", "3", "--target-tokeniser", "whitespace"]
 
 
-def test_names_and_card():
-    assert run(keras_attn_cli.app, ["names", "context*"]).stdout.split() == [
-        "context_as_init",
-        "context_every_step",
-    ]
-    shown = run(keras_attn_cli.app, ["card", "combined"])
-    assert shown.exit_code == 0 and "arXiv:1406.1078" in shown.stdout
+@pytest.fixture
+def call(monkeypatch, capfd):
+    """Run the command line, and return its exit code, output and error."""
+
+    def call(*arguments, typed=None):
+        monkeypatch.setattr(sys, "argv", ["keras-attn", *map(str, arguments)])
+        if typed is not None:
+            lines = SimpleNamespace(buffer=io.BytesIO(typed), isatty=lambda: False)
+            monkeypatch.setattr(sys, "stdin", lines)
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            keras_attn_cli.main()
+        out, error = capfd.readouterr()
+        return SimpleNamespace(code=stopped.value.code or 0, out=out, error=error)
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with `pairs.tsv` and a trained `run`."""
+    folder = tmp_path_factory.mktemp("a folder")
+    rows = "".join(f"{word}\t{phones}\n" for word, phones in PAIRS * 3)
+    (folder / "pairs.tsv").write_text(rows)
+    arguments = ["train", "attention", folder / "pairs.tsv", "--out", folder / "run", *SMALL]
+    command = [sys.executable, "-m", "keras_attn_cli", *map(str, arguments)]
+    root = str(Path(keras_attn_cli.__file__).parent)
+    env = {**os.environ, "PYTHONPATH": root}
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    assert done.returncode == 0, done.stderr
+    (folder / "train.out").write_text(done.stdout)
+    (folder / "train.err").write_text(done.stderr)
+    return folder
+
+
+def test_names(call):
+    found = call("names", "context*")
+    assert found.out.split() == ["context_as_init", "context_every_step"]
+    assert json.loads(call("names", "context*", "--json").out) == found.out.split()
+    assert "no architecture matches 'x*'" in call("names", "x*").error
+
+
+def test_card(call):
+    assert "arXiv:1406.1078" in call("card", "combined").out
+    assert json.loads(call("card", "combined", "--json").out)["options"]["units"] == 256
 
 
 def test_help_imports_no_tensorflow():
     code = (
         "import sys, keras_attn_cli\n"
-        "try: keras_attn_cli.app(['--help'])\n"
-        "except SystemExit: pass\n"
+        "for arguments in (['--help'], ['train', '--help']):\n"
+        "    try: keras_attn_cli.app(arguments)\n"
+        "    except SystemExit: pass\n"
         "assert not {'tensorflow', 'keras', 'keras_attn', 'numpy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-
-
-def test_errors_are_one_line(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["keras-attn", "card", "atention"])
-    with pytest.raises(SystemExit) as stopped:
-        keras_attn_cli.main()
-    error = capsys.readouterr().err
-    assert stopped.value.code == 2 and error.count("\n") == 1 and "Did you mean" in error
 
 
 def test_the_top_imports_nothing_heavy():
@@ -45,3 +84,178 @@ def test_the_top_imports_nothing_heavy():
     top = [n for n in tree.body if isinstance(n, ast.Import | ast.ImportFrom)]
     names = {a.name for n in top for a in n.names} | {getattr(n, "module", "") for n in top}
     assert not any(name and name.startswith("keras_attn") for name in names)
+
+
+def test_train_tells_what_it_does(folder):
+    error, out = (folder / "train.err").read_text(), (folder / "train.out").read_text()
+    assert "27 pairs to train on, 3 to choose by" in error
+    assert error.count("val loss") == 3
+    assert "next: keras-attn generate" in out and "model.keras" in out
+    assert (folder / "run" / "model.keras").exists()
+
+
+def test_the_same_command_again_is_done_at_once(call, folder):
+    before = (folder / "run" / "state.npz").read_bytes()
+    arguments = ["train", "attention", folder / "pairs.tsv", "--out", folder / "run", *SMALL]
+    found = call(*arguments, "--json")
+    assert found.code == 0, found.error
+    shown = json.loads(found.out)
+    assert len(shown["log"]) == 3 and shown["best"] in shown["log"]
+    assert (folder / "run" / "state.npz").read_bytes() == before
+
+
+def test_another_run_in_the_folder_is_refused(call, folder):
+    arguments = ["train", "attention", folder / "pairs.tsv", "--out", folder / "run", *SMALL]
+    found = call(*arguments, "--seed", "5")
+    assert found.code == 2 and found.error.count("\n") == 1
+    assert "holds another run (seed 0 -> 5); give another folder" in found.error
+    assert call(*arguments[:3], "--out", folder).code == 2
+
+
+def test_generate_keeps_order(call, folder, tmp_path):
+    run = folder / "run"
+    lines = [*WORDS * 30, "", "tack"]
+    (tmp_path / "words.txt").write_bytes("\r\n".join(lines).encode())
+    by_file = call("generate", run, "--file", tmp_path / "words.txt")
+    assert by_file.code == 0 and by_file.error == ""
+    by_pipe = call("generate", run, typed="\n".join(lines).encode())
+    assert by_pipe.out == by_file.out
+    answers = by_file.out.split("\n")[:-1]
+    assert len(answers) == len(lines) and answers[-2] == ""
+    few = call("generate", run / "model.keras", *WORDS, "--json")
+    shown = [json.loads(line) for line in few.out.splitlines()]
+    assert [one["source"] for one in shown] == WORDS
+    assert [one["target"] for one in shown] == answers[: len(WORDS)]
+    assert all(one["score"] < 0 for one in shown)
+
+
+def test_generate_takes_any_bytes(call, folder):
+    found = call("generate", folder / "run", "--json", typed=b"\xff\xfe\x00a\n\xf0\x9f\x98\x80\n")
+    assert found.code == 0 and len(found.out.splitlines()) == 2
+
+
+def test_evaluate(call, folder, tmp_path):
+    from keras_attn import scoring
+
+    found = json.loads(call("evaluate", folder / "run", folder / "pairs.tsv", "--json").out)
+    said = call("generate", folder / "run", *WORDS).out.splitlines()
+    expected = scoring.sequence_scores(said, [[phones] for _, phones in PAIRS])
+    assert found == {"sources": 10, "tokens": "words", **expected}
+    several = "".join(f"{word}\t{phones}\n{word}\tX\n" for word, phones in PAIRS)
+    (tmp_path / "several.tsv").write_text(several)
+    again = call("evaluate", folder / "run", tmp_path / "several.tsv", "--bleu")
+    assert "chrf signature:" in again.out and "sources:               10" in again.out
+
+
+def test_export(call, folder, tmp_path):
+    for version in (1, 2):
+        found = call("export", folder / "run", tmp_path / "served", "--json")
+        path = str(tmp_path / "served" / str(version))
+        assert json.loads(found.out) == {"path": path, "needs_tf_text": False}
+        assert Path(path, "saved_model.pb").exists()
+    found = call("export", folder / "run", tmp_path / "served", "--version", "2")
+    assert found.code == 2 and "exists" in found.error
+    found = call("generate", tmp_path / "served" / "1", "cat")
+    assert found.code == 2 and "is an exported model" in found.error
+
+
+def test_attend(call, folder, tmp_path):
+    found = json.loads(call("attend", folder / "run", "tack", "--json").out)
+    assert found["source_tokens"] == ["t", "a", "c", "k", "</s>"]
+    assert len(found["matrix"]) == len(found["target_tokens"])
+    files = tmp_path / "a.png", tmp_path / "a.html"
+    shown = call("attend", folder / "run", "a[b]", "--png", files[0], "--html", files[1])
+    assert shown.code == 0 and "<unk>" in shown.out
+    assert files[0].read_bytes()[:4] == b"\x89PNG" and "<table" in files[1].read_text()
+
+
+REFUSED = {
+    "a name misspelt": (["card", "atention"], "Did you mean 'attention'"),
+    "no data": (["train", "attention", "cmudcit", "--out", "x"], "neither a data set (cmudict,"),
+    "no file": (["train", "attention", "no.tsv", "--out", "x"], "no.tsv"),
+    "no model": (["generate", "nothing", "a"], "nothing: no such file or folder"),
+    "an option without a value": (
+        ["train", "attention", "{pairs}", "--out", "x", "-o", "units"],
+        "--option: expected name=value, such as units=128, got 'units'",
+    ),
+    "an unknown option": (
+        ["train", "attention", "{pairs}", "--out", "x", "-o", "unit=3"],
+        "unknown option 'unit'",
+    ),
+    "columns": (
+        ["train", "attention", "{pairs}", "--out", "x", "--columns", "a"],
+        "--columns: expected two names or numbers",
+    ),
+    "a split of all": (
+        ["train", "attention", "{pairs}", "--out", "x", "--validation-split", "1.5"],
+        "--validation-split 1.5: fraction: expected a number between 0 and 1",
+    ),
+    "a file beside arguments": (
+        ["generate", "{run}", "a", "--file", "{pairs}"],
+        "not both",
+    ),
+    "validation of a data set": (
+        ["train", "attention", "dates", "--out", "x", "--validation", "{pairs}"],
+        "go with files",
+    ),
+    "two tokenisers in one": (
+        ["train", "attention", "{pairs}", "--out", "x", "--joint", "--target-tokeniser", "byte"],
+        "--joint: there is one tokeniser",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_errors_are_one_line_and_leave_nothing(call, folder, tmp_path, monkeypatch, what):
+    monkeypatch.chdir(tmp_path)
+    arguments, message = REFUSED[what]
+    places = {"pairs": folder / "pairs.tsv", "run": folder / "run"}
+    found = call(*(argument.format(**places) for argument in arguments))
+    assert (found.code, found.out) == (2, "")
+    lines = [line for line in found.error.splitlines() if line.startswith("keras-attn:")]
+    assert len(lines) == 1 and message in lines[0], found.error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_debug_shows_the_trace(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["keras-attn", "card", "atention", "--debug"])
+    with pytest.raises(ValueError, match="Did you mean"):
+        keras_attn_cli.main()
+
+
+def test_faults_of_ours_are_told_apart(call, monkeypatch):
+    from keras_attn import zoo
+
+    monkeypatch.setattr(zoo, "names", lambda pattern: 1 / 0)
+    found = call("names")
+    assert found.code == 1 and "ZeroDivisionError" in found.error and "--debug" in found.error
+
+
+MALFORMED = {
+    "empty": (b"", "no pairs"),
+    "one column": (b"a\tb\nonly\n", ":2: "),
+    "wrong encoding": ("é\tb\n".encode("latin-1"), ":1: "),
+    "utf-16": ("a\tb\n".encode("utf-16"), ":1: "),
+    "a line of 10 MB": (b"a\tb\n" + b"x" * 10_000_000 + b"\ty\n", ":2: "),
+    "NUL": (b"a\tb\nc\0\td\n", ":2: "),
+}
+
+
+@pytest.mark.parametrize("what", MALFORMED)
+def test_malformed_files_are_named_with_their_line(call, tmp_path, what):
+    content, message = MALFORMED[what]
+    (tmp_path / "bad.tsv").write_bytes(content)
+    found = call("train", "attention", tmp_path / "bad.tsv", "--out", tmp_path / "run")
+    assert found.code == 2 and found.error.count("\n") == 1
+    assert f"{tmp_path / 'bad.tsv'}" in found.error and message in found.error
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("content", [b"a\tb\r\nc\td\r\n", b"\xef\xbb\xbfa\tb\nc\td\n"])
+def test_line_ends_and_bom_are_read_rightly(tmp_path, content):
+    (tmp_path / "good.tsv").write_bytes(content)
+    left, held_out = keras_attn_cli._training_data(
+        str(tmp_path / "good.tsv"), None, 0.5, None, None
+    )
+    assert sorted(left.sources + held_out.sources) == ["a", "c"]
+    assert sorted(left.targets + held_out.targets) == ["b", "d"]

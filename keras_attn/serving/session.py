@@ -524,6 +524,21 @@ def _entry(entries: Mapping[str, Any], name: str, what: str) -> Any:
 
 # === As a script ===
 
+_TEXT_OPS = ("_fast_wordpiece_tokenizer", "_normalize_ops", "_sentencepiece_tokenizer")
+
+
+def tf_text_libraries() -> list[Path]:
+    """Return tensorflow-text's libraries with the ops that tokenizers use, without importing it.
+
+    Raises:
+        ImportError: It is not installed.
+    """
+    spec = importlib.util.find_spec("tensorflow_text")
+    if spec is None or not spec.submodule_search_locations:
+        raise ImportError("tensorflow-text is not installed: pip install tensorflow-text")
+    folder = Path(spec.submodule_search_locations[0]) / "python" / "ops"
+    return [folder / f"{name}.so" for name in _TEXT_OPS]
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Answers texts, a line each: those given, else the lines of the standard input.
@@ -538,12 +553,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("path", help="the folder that holds saved_model.pb")
     parser.add_argument("texts", nargs="*", help="if there are none, lines are read from stdin")
     parser.add_argument("--signature", default="serving_default")
+    parser.add_argument(
+        "--tf-text", action="store_true", help="load tensorflow-text's ops, for a model with them"
+    )
     parser.add_argument("--output", action="append", help="print this output only; repeatable")
     options = parser.parse_intermixed_args(arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     lines = (line.removesuffix(b"\n").removesuffix(b"\r") for line in sys.stdin.buffer)
     try:
-        with Session(options.path) as session:
+        with Session(options.path, tf_text_libraries() if options.tf_text else ()) as session:
             for text in map(os.fsencode, options.texts) if options.texts else lines:
                 sys.stdout.buffer.write(_answer(session, text, options).encode() + b"\n")
                 sys.stdout.buffer.flush()

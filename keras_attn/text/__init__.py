@@ -1,5 +1,6 @@
 """Text: tokenisers, and the pipeline from strings to batches."""
 
+from keras_attn.text.subwords import SentencePieceTokenizer, WordPieceTokenizer
 from keras_attn.text.tokenizers import (
     ByteTokenizer,
     CharacterTokenizer,
@@ -7,4 +8,20 @@ from keras_attn.text.tokenizers import (
     WhitespaceTokenizer,
 )
 
-__all__ = ["ByteTokenizer", "CharacterTokenizer", "Tokenizer", "WhitespaceTokenizer"]
+KINDS = {
+    "character": CharacterTokenizer,
+    "whitespace": WhitespaceTokenizer,
+    "byte": ByteTokenizer,
+    "wordpiece": WordPieceTokenizer,
+    "sentencepiece": SentencePieceTokenizer,
+}
+
+__all__ = [
+    "KINDS",
+    "ByteTokenizer",
+    "CharacterTokenizer",
+    "SentencePieceTokenizer",
+    "Tokenizer",
+    "WhitespaceTokenizer",
+    "WordPieceTokenizer",
+]

@@ -1,36 +1,44 @@
-"""Strings to ids and back, on core TensorFlow operations alone: an exported model loads anywhere.
+"""Strings to ids and back, in the graph: an exported model takes text and gives text.
 
-Special ids come first, and no text ever becomes one: a literal `</s>` is an unknown token, or four
-characters. Everything works eagerly, in `tf.data`, and in a `tf.function` that is exported.
+Core TensorFlow operations do it, so an exported model loads anywhere; only the options `nfkc` and
+`casefold` need tensorflow-text's, as `needs_tf_text` tells. Special ids come first, and no text
+ever becomes one: a literal `</s>` is an unknown token, or four characters. Everything works
+eagerly, in `tf.data`, and in a `tf.function` that is exported.
 """
 
 from __future__ import annotations
 
 import abc
 import collections
-import numbers
+import dataclasses
 import reprlib
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, ClassVar, NamedTuple, Self
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_attn.text.arguments import (
+    NUM_SPECIAL,
+    as_ids,
+    as_strings,
+    as_vocabulary,
+    check_limits,
+    chunks,
+)
+from keras_attn.text.cleaning import Cleaning
 from keras_attn.types import BOS, EOS, PAD, SPECIAL_TOKENS, UNK
 
 __all__ = ["ByteTokenizer", "CharacterTokenizer", "Tokenizer", "WhitespaceTokenizer"]
 
-NUM_SPECIAL = len(SPECIAL_TOKENS)
-_CHUNK = 16384  # texts counted at once: bounds memory, amortises the call of an operation
 _BYTE_VOCABULARY = (
     *SPECIAL_TOKENS,
     *(chr(value) if 0x20 <= value < 0x7F else f"\\x{value:02x}" for value in range(256)),
 )
 _BYTE_NAMES = tuple(name.encode() for name in _BYTE_VOCABULARY)
 _BYTE_SPELLINGS = (*_BYTE_NAMES[:NUM_SPECIAL], *(bytes([value]) for value in range(256)))
-_EMPTY = "Invalid `texts`: expected at least one text to learn from. Received none."
 _BUILDING = threading.Lock()  # shared: tables are built once in a tokenizer's life
 
 
@@ -38,25 +46,38 @@ class Tokenizer(abc.ABC):
     """What every tokenizer does: `tokenize`, `detokenize`, and naming ids for people.
 
     A tokenizer is an immutable value: equal configs are equal tokenizers, and copies, pickles and
-    Keras files hold the config alone. A subclass gives `_encode` and `_names`.
+    Keras files hold the config alone. A subclass gives `_encode` and `_names`, and `_build` if it
+    looks things up.
 
     Args:
         lowercase: Bool, whether to lowercase text before anything else.
+        nfkc: Bool, whether to normalise text to Unicode's form NFKC; needs tensorflow-text.
+        casefold: Bool, whether to fold case, NFKC included; needs tensorflow-text.
+
+    Raises:
+        ValueError: A flag is not a bool.
     """
 
     _separator: ClassVar[str] = ""  # what `detokenize` puts between tokens
 
-    def __init__(self, *, lowercase: bool = False):
-        if not isinstance(lowercase, bool | np.bool_):
-            raise ValueError(
-                f"Invalid `lowercase`: expected True or False. Received: {lowercase!r}."
-            )
-        self._lowercase = bool(lowercase)
+    def __init__(self, *, lowercase: bool = False, nfkc: bool = False, casefold: bool = False):
+        self._cleaning = Cleaning(lowercase, nfkc, casefold)
+        self._built: Any = None
+
+    @property
+    def cleaning(self) -> Cleaning:
+        """What is done to text first."""
+        return self._cleaning
 
     @property
     def lowercase(self) -> bool:
         """Whether text is lowercased."""
-        return self._lowercase
+        return self._cleaning.lowercase
+
+    @property
+    def needs_tf_text(self) -> bool:
+        """Whether tensorflow-text must be there, here and wherever an export runs."""
+        return self._cleaning.needs_tf_text
 
     @property
     @abc.abstractmethod
@@ -82,7 +103,7 @@ class Tokenizer(abc.ABC):
             TypeError: An element is neither str nor bytes.
             ValueError: The rank is above 1.
         """
-        strings = _as_strings(strings)
+        strings = as_strings(strings)
         if strings.shape.rank == 0:
             return self._encode(strings[tf.newaxis]).values  # (T,)
         return self._encode(tf.ensure_shape(strings, [None]))  # (B, None)
@@ -103,7 +124,7 @@ class Tokenizer(abc.ABC):
             TypeError: The ids are not integers.
             ValueError: `ids` is a scalar.
         """
-        ids = _as_ids(np.zeros((0, 0)) if isinstance(ids, list) and not ids else ids)
+        ids = as_ids(np.zeros((0, 0)) if isinstance(ids, list) and not ids else ids)
         if isinstance(ids, tf.RaggedTensor):
             ids = ids.to_tensor(PAD)
         if ids.shape.rank == 0:
@@ -113,8 +134,7 @@ class Tokenizer(abc.ABC):
         lengths = tf.reshape(tf.math.count_nonzero(kept, axis=-1), [-1])
         values = tf.boolean_mask(tf.reshape(ids, [-1]), tf.reshape(kept, [-1]))
         rows = tf.RaggedTensor.from_row_lengths(values, lengths, validate=False)
-        texts = tf.strings.reduce_join(self._spell(rows), axis=1, separator=self._separator)
-        texts = tf.reshape(texts, tf.shape(ids)[:-1])
+        texts = tf.reshape(self._join(rows), tf.shape(ids)[:-1])
         return tf.ensure_shape(texts, ids.shape[:-1])  # (B,)
 
     def tokens(self, ids: Any) -> Any:
@@ -129,7 +149,7 @@ class Tokenizer(abc.ABC):
         Raises:
             TypeError: The ids are not integers.
         """
-        return self._names(_as_ids(ids))
+        return self._names(as_ids(ids))
 
     def resources(self) -> list[Any]:
         """Return the lookup tables, which an export must track: `tf.Module().tables = ...`."""
@@ -146,7 +166,7 @@ class Tokenizer(abc.ABC):
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments, JSON-able."""
-        return {"lowercase": self._lowercase}
+        return dataclasses.asdict(self._cleaning)
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
@@ -165,6 +185,24 @@ class Tokenizer(abc.ABC):
         """Turn int64 ids into what `detokenize` joins."""
         return self._names(ids)
 
+    def _join(self, rows: Any) -> Any:
+        """Turn int64 ids, ragged (B, None), into strings (B,)."""
+        return tf.strings.reduce_join(self._spell(rows), axis=1, separator=self._separator)
+
+    def _tables(self) -> Any:
+        """Build the tables at first use, outside any graph that may be under construction."""
+        with _BUILDING:
+            if self._built is None:
+                with tf.init_scope(), tf.device("CPU:0"):
+                    self._built = self._build()
+            return self._built
+
+    def _build(self) -> Any:
+        raise NotImplementedError
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_built": None}  # a table belongs to one process
+
     def __len__(self) -> int:
         return self.vocabulary_size
 
@@ -174,11 +212,13 @@ class Tokenizer(abc.ABC):
         return self.get_config() == other.get_config()
 
     def __hash__(self) -> int:
-        return hash((type(self), self._lowercase, self.vocabulary))
+        return hash((type(self), self._cleaning, self.vocabulary))
 
     def __repr__(self) -> str:
-        size = self.vocabulary_size
-        return f"{type(self).__name__}(vocabulary_size={size}, lowercase={self._lowercase})"
+        flags = dataclasses.asdict(self._cleaning).items()
+        shown = [f"{name}={on}" for name, on in flags if on or name == "lowercase"]
+        size = f"vocabulary_size={self.vocabulary_size}"
+        return f"{type(self).__name__}({', '.join([size, *shown])})"
 
 
 class _Tables(NamedTuple):
@@ -192,16 +232,22 @@ class _VocabularyTokenizer(Tokenizer):
     A subclass splits strings into keys, and maps a key to its token and back.
     """
 
-    def __init__(self, vocabulary: Iterable[str], *, lowercase: bool = False):
-        super().__init__(lowercase=lowercase)
-        self._vocabulary = _as_vocabulary(vocabulary)
+    def __init__(
+        self,
+        vocabulary: Iterable[str],
+        *,
+        lowercase: bool = False,
+        nfkc: bool = False,
+        casefold: bool = False,
+    ):
+        super().__init__(lowercase=lowercase, nfkc=nfkc, casefold=casefold)
+        self._vocabulary = as_vocabulary(vocabulary)
         for position, token in enumerate(self._vocabulary[NUM_SPECIAL:], NUM_SPECIAL):
             if not self._is_token(token):
                 raise ValueError(
                     f"Invalid `vocabulary`: vocabulary[{position}] must be {self._token_rule}. "
                     f"Received: {reprlib.repr(token)}."
                 )
-        self._built: _Tables | None = None
 
     @classmethod
     def learn(
@@ -210,6 +256,8 @@ class _VocabularyTokenizer(Tokenizer):
         vocabulary_size: int | None = None,
         *,
         lowercase: bool = False,
+        nfkc: bool = False,
+        casefold: bool = False,
         min_count: int = 1,
     ) -> Self:
         """Learn the vocabulary of texts: the most frequent tokens, ties in code point order.
@@ -219,6 +267,8 @@ class _VocabularyTokenizer(Tokenizer):
                 tensors, single or batched.
             vocabulary_size: The most ids to give, the 4 special ids included. Default: no limit.
             lowercase: Bool, whether to lowercase text, here and ever after.
+            nfkc: Bool, whether to normalise text to NFKC; needs tensorflow-text.
+            casefold: Bool, whether to fold case; needs tensorflow-text.
             min_count: The fewest times that a token must occur.
 
         Returns:
@@ -228,10 +278,11 @@ class _VocabularyTokenizer(Tokenizer):
             TypeError: `texts` is a single string or no collection; an element is not a string.
             ValueError: `texts` is empty or yields no token; a number is too small.
         """
-        _check_limits(vocabulary_size, min_count)
+        check_limits(vocabulary_size, min_count)
+        cleaning = Cleaning(lowercase, nfkc, casefold)
         counts: collections.Counter[Any] = collections.Counter()
-        for chunk in _chunks(texts):
-            keys, _, repeats = tf.unique_with_counts(cls._split(_clean(chunk, lowercase)).values)
+        for chunk in chunks(texts):
+            keys, _, repeats = tf.unique_with_counts(cls._split(cleaning.apply(chunk)).values)
             counts.update(dict(zip(keys.numpy().tolist(), repeats.numpy().tolist(), strict=True)))
         ranked = sorted((-n, cls._token(key)) for key, n in counts.items() if n >= min_count)
         tokens = [token for _, token in ranked if token not in SPECIAL_TOKENS]
@@ -239,7 +290,7 @@ class _VocabularyTokenizer(Tokenizer):
             raise ValueError(f"No token in `texts` occurs {min_count} time(s) or more.")
         if vocabulary_size is not None:
             tokens = tokens[: vocabulary_size - NUM_SPECIAL]
-        return cls([*SPECIAL_TOKENS, *tokens], lowercase=lowercase)
+        return cls([*SPECIAL_TOKENS, *tokens], **dataclasses.asdict(cleaning))
 
     @property
     def vocabulary(self) -> tuple[str, ...]:
@@ -281,18 +332,10 @@ class _VocabularyTokenizer(Tokenizer):
     # How they are looked up.
 
     def _encode(self, strings: Any) -> Any:
-        return self._tables().ids.lookup(self._split(_clean(strings, self._lowercase)))
+        return self._tables().ids.lookup(self._split(self._cleaning.apply(strings)))
 
     def _names(self, ids: Any) -> Any:
         return self._tables().names.lookup(ids)
-
-    def _tables(self) -> _Tables:
-        """Build the tables at first use, outside any graph that may be under construction."""
-        with _BUILDING:
-            if self._built is None:
-                with tf.init_scope(), tf.device("CPU:0"):
-                    self._built = self._build()
-            return self._built
 
     def _build(self) -> _Tables:
         # Special tokens are no keys: whatever spells one in a text is unknown.
@@ -306,9 +349,6 @@ class _VocabularyTokenizer(Tokenizer):
             names=_table(tf.range(size, dtype=tf.int64), names, SPECIAL_TOKENS[UNK]),
         )
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_built": None}  # a table belongs to one process
-
 
 @keras.saving.register_keras_serializable(package="keras_attn")
 class CharacterTokenizer(_VocabularyTokenizer):
@@ -319,6 +359,8 @@ class CharacterTokenizer(_VocabularyTokenizer):
     Args:
         vocabulary: Strings: the 4 special tokens, then single characters.
         lowercase: Bool, whether to lowercase text.
+        nfkc: Bool, whether to normalise text to NFKC; needs tensorflow-text.
+        casefold: Bool, whether to fold case; needs tensorflow-text.
 
     Raises:
         TypeError: An element of `vocabulary` is not a str.
@@ -363,6 +405,8 @@ class WhitespaceTokenizer(_VocabularyTokenizer):
     Args:
         vocabulary: Strings: the 4 special tokens, then tokens without whitespace.
         lowercase: Bool, whether to lowercase text.
+        nfkc: Bool, whether to normalise text to NFKC; needs tensorflow-text.
+        casefold: Bool, whether to fold case; needs tensorflow-text.
 
     Raises:
         TypeError: An element of `vocabulary` is not a str.
@@ -403,10 +447,13 @@ class ByteTokenizer(Tokenizer):
     r"""One token a byte: nothing to learn, nothing unknown, and any bytes round-trip exactly.
 
     The id of a byte is 4 + its value, so there are 260 ids. `vocabulary` and `tokens` show
-    printable ASCII as itself and every other byte as \xNN.
+    printable ASCII as itself and every other byte as \xNN. With `nfkc` or `casefold`, which are
+    about text, invalid UTF-8 first becomes U+FFFD.
 
     Args:
         lowercase: Bool, whether to lowercase text; ASCII letters alone, all other bytes stay.
+        nfkc: Bool, whether to normalise text to NFKC; needs tensorflow-text.
+        casefold: Bool, whether to fold case; needs tensorflow-text.
 
     >>> ByteTokenizer().tokenize(["é!"]).to_list()
     [[199, 173, 37]]
@@ -421,6 +468,8 @@ class ByteTokenizer(Tokenizer):
         vocabulary_size: int | None = None,
         *,
         lowercase: bool = False,
+        nfkc: bool = False,
+        casefold: bool = False,
         min_count: int = 1,
     ) -> Self:
         """Check the arguments as other tokenizers do, and learn nothing.
@@ -430,6 +479,8 @@ class ByteTokenizer(Tokenizer):
                 tensors, single or batched.
             vocabulary_size: None or 260.
             lowercase: Bool, whether to lowercase ASCII letters.
+            nfkc: Bool, whether to normalise text to NFKC; needs tensorflow-text.
+            casefold: Bool, whether to fold case; needs tensorflow-text.
             min_count: Without effect.
 
         Returns:
@@ -439,14 +490,14 @@ class ByteTokenizer(Tokenizer):
             TypeError: `texts` is a single string or no collection; an element is not a string.
             ValueError: `texts` is empty; `vocabulary_size` is not 260; `min_count` is too small.
         """
-        tokenizer = cls(lowercase=lowercase)
+        tokenizer = cls(lowercase=lowercase, nfkc=nfkc, casefold=casefold)
         if vocabulary_size not in (None, len(tokenizer)):
             raise ValueError(
                 f"Invalid `vocabulary_size`: a ByteTokenizer has {len(tokenizer)} ids. "
                 f"Expected None or {len(tokenizer)}. Received: {vocabulary_size!r}."
             )
-        _check_limits(None, min_count)
-        for _ in _chunks(texts):
+        check_limits(None, min_count)
+        for _ in chunks(texts):
             pass
         return tokenizer
 
@@ -464,7 +515,9 @@ class ByteTokenizer(Tokenizer):
         return "".join((r"\\" if name == "\\" else name) + "\n" for name in names)
 
     def _encode(self, strings: Any) -> Any:
-        if self._lowercase:
+        if self._cleaning.needs_tf_text:
+            strings = dataclasses.replace(self._cleaning, lowercase=False).apply(strings)
+        if self._cleaning.lowercase:
             strings = tf.strings.lower(strings)
         values = tf.io.decode_raw(tf.strings.reduce_join(strings), tf.uint8)
         lengths = tf.cast(tf.strings.length(strings), tf.int64)
@@ -479,28 +532,6 @@ class ByteTokenizer(Tokenizer):
 
 
 # Text.
-
-
-def _clean(strings: Any, lowercase: bool) -> Any:
-    strings = tf.strings.unicode_transcode(strings, "UTF-8", "UTF-8", errors="replace")
-    return _lower(strings) if lowercase else strings
-
-
-def _lower(strings: Any) -> Any:
-    """Lowercase valid UTF-8 (B,), alike on every machine.
-
-    `tf.strings.lower` asks the process's locale: a Turkish one makes of I a dotless i. So what
-    Turkish disputes is done before it (Lithuanian disputes only some accented I). It also drops
-    whatever follows a NUL, so it gets the pieces between NULs; and since `reduce_join` ignores a
-    NUL as its separator, each piece brings its own.
-    """
-    strings = tf.strings.lower(strings)  # ASCII letters
-    strings = tf.strings.regex_replace(strings, "\u0130", "i\u0307")  # capital I with a dot
-    pieces = tf.strings.split(strings, sep=b"\0")  # (B, None), no row is empty
-    lowered = tf.strings.lower(pieces.values, encoding="utf-8") + b"\0"
-    joined = tf.strings.reduce_join(pieces.with_values(lowered), axis=1)
-    lengths = tf.strings.length(joined) - 1
-    return tf.strings.substr(joined, tf.zeros_like(lengths), lengths)  # (B,)
 
 
 def _escape(token: str) -> str:
@@ -526,142 +557,3 @@ def _gather(texts: tuple[bytes, ...], ids: Any) -> Any:
         return tf.gather(tf.constant(texts), tf.where(known, ids, UNK))
 
     return tf.ragged.map_flat_values(pick, ids)
-
-
-# Arguments.
-
-
-def _check_limits(vocabulary_size: int | None, min_count: int) -> None:
-    for name, value in (("vocabulary_size", vocabulary_size), ("min_count", min_count)):
-        whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-        if not whole and not (name == "vocabulary_size" and value is None):
-            raise ValueError(f"Invalid `{name}`: expected a positive int. Received: {value!r}.")
-    if vocabulary_size is not None and vocabulary_size <= NUM_SPECIAL:
-        raise ValueError(
-            f"Invalid `vocabulary_size`: {NUM_SPECIAL} ids are special. "
-            f"Expected more than {NUM_SPECIAL}. Received: {vocabulary_size}."
-        )
-    if min_count < 1:
-        raise ValueError(f"Invalid `min_count`: expected 1 or more. Received: {min_count}.")
-
-
-def _as_vocabulary(vocabulary: Iterable[str]) -> tuple[str, ...]:
-    if isinstance(vocabulary, str | bytes):
-        raise TypeError(
-            f"Invalid `vocabulary`: expected a list of str. Received: {reprlib.repr(vocabulary)}."
-        )
-    tokens = tuple(vocabulary)
-    for position, token in enumerate(tokens):
-        if not isinstance(token, str):
-            raise TypeError(
-                f"Invalid `vocabulary`: vocabulary[{position}] must be a str. "
-                f"Received: {reprlib.repr(token)} ({type(token).__name__})."
-            )
-        if any("\ud800" <= character <= "\udfff" for character in token):
-            raise ValueError(
-                f"Invalid `vocabulary`: vocabulary[{position}] holds a lone surrogate, which "
-                f"UTF-8 cannot spell. Received: {reprlib.repr(token)}."
-            )
-    if tokens[:NUM_SPECIAL] != SPECIAL_TOKENS or len(tokens) == NUM_SPECIAL:
-        raise ValueError(
-            f"Invalid `vocabulary`: expected {SPECIAL_TOKENS}, then at least one token. "
-            f"Received: {reprlib.repr(tokens)}."
-        )
-    if len(set(tokens)) < len(tokens):
-        repeated = [token for token, n in collections.Counter(tokens).items() if n > 1]
-        raise ValueError(f"Invalid `vocabulary`: repeated tokens: {reprlib.repr(repeated)}.")
-    return tokens
-
-
-def _chunks(texts: Any) -> Iterator[Any]:
-    """Yield texts as string tensors (n,)."""
-    if isinstance(texts, tf.data.Dataset):
-        return _dataset_chunks(texts)
-    if isinstance(texts, str | bytes):
-        raise TypeError(
-            "Invalid `texts`: expected a list of strings. Received a single "
-            f"{type(texts).__name__}: pass a list, `[text]`."
-        )
-    if not isinstance(texts, list | tuple):
-        if not hasattr(texts, "__array__"):
-            raise TypeError(
-                "Invalid `texts`: expected a list, tuple, NumPy array or tf.data.Dataset of "
-                f"strings. Received: {type(texts).__name__}."
-            )
-        array = np.asarray(texts)
-        if array.ndim != 1:
-            raise ValueError(f"Invalid `texts`: expected shape (N,). Received: {array.shape}.")
-        texts = array.tolist()
-    if not texts:
-        raise ValueError(_EMPTY)
-    starts = range(0, len(texts), _CHUNK)
-    return (tf.constant(_utf8(texts[start : start + _CHUNK], "texts", start)) for start in starts)
-
-
-def _dataset_chunks(texts: Any) -> Iterator[Any]:
-    spec = texts.element_spec
-    if not isinstance(spec, tf.TensorSpec) or spec.dtype != tf.string:
-        raise TypeError(
-            "Invalid `texts`: expected a dataset of string tensors, single or batched. "
-            f"Received a dataset of {spec}."
-        )
-    if texts.cardinality() == tf.data.INFINITE_CARDINALITY:
-        raise ValueError("Invalid `texts`: expected a finite dataset. Received an infinite one.")
-    if spec.shape.rank == 0:
-        texts = texts.batch(_CHUNK)
-    else:
-        texts = texts.map(lambda batch: tf.reshape(batch, [-1])).rebatch(_CHUNK)
-    empty = True
-    for chunk in texts:
-        empty = False
-        yield chunk
-    if empty:
-        raise ValueError(_EMPTY)
-
-
-def _utf8(texts: Iterable[Any], name: str, start: int = 0) -> list[bytes]:
-    """Encode texts; a lone surrogate becomes invalid UTF-8, to be treated as such."""
-    encoded = []
-    for position, text in enumerate(texts, start):
-        if isinstance(text, str):
-            encoded.append(text.encode("utf-8", "surrogatepass"))
-        elif isinstance(text, bytes):
-            encoded.append(text)
-        else:
-            raise TypeError(
-                f"Invalid `{name}`: {name}[{position}] must be str or bytes. "
-                f"Received: {reprlib.repr(text)} ({type(text).__name__})."
-            )
-    return encoded
-
-
-def _as_strings(strings: Any) -> Any:
-    """Turn what `tokenize` takes into a string tensor, () or (B,)."""
-    if isinstance(strings, str | bytes):
-        return tf.constant(_utf8([strings], "strings")[0])
-    if isinstance(strings, np.ndarray):
-        strings = strings.tolist() if strings.ndim == 1 else tf.constant(strings)
-    if isinstance(strings, list | tuple):
-        return tf.constant(_utf8(strings, "strings"), tf.string, shape=[len(strings)])
-    if not tf.is_tensor(strings) or strings.dtype != tf.string:
-        raise TypeError(
-            "Invalid `strings`: expected a list, NumPy array or tensor of strings. "
-            f"Received: {reprlib.repr(strings)} ({type(strings).__name__})."
-        )
-    if strings.shape.rank is not None and strings.shape.rank > 1:
-        raise ValueError(f"Invalid `strings`: expected shape (B,). Received: {strings.shape}.")
-    return strings
-
-
-def _as_ids(ids: Any) -> Any:
-    """Turn ids of any kind into an int64 tensor, ragged where they are."""
-    if not tf.is_tensor(ids):
-        try:
-            ids = np.asarray(ids)
-        except ValueError:  # rows of unequal lengths
-            ids = tf.ragged.constant(ids)
-        else:
-            ids = ids.astype(np.int64) if ids.size == 0 else ids  # NumPy makes [] a float
-    if not tf.as_dtype(ids.dtype).is_integer:
-        raise TypeError(f"Invalid `ids`: expected integers. Received dtype: {ids.dtype}.")
-    return tf.cast(ids, tf.int64)

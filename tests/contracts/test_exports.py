@@ -9,12 +9,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import small_models
 
 import keras_attn.serving
-from keras_attn import zoo
+from keras_attn import text, zoo
 
 SESSION = Path(keras_attn.serving.__file__).with_name("session.py")
 RUN = Path(__file__).parent.parent / "run_export.py"
@@ -51,14 +52,14 @@ def sources():
     return odd + words
 
 
-def run(path, requests):
+def run(path, requests, *flags):
     """Return the answers, and the signatures, of an export in a process of its own."""
     lines = [
         json.dumps({"signature": name, "source": [base64.b64encode(b).decode() for b in batch]})
         for name, batch in requests
     ]
     done = subprocess.run(
-        [sys.executable, str(RUN), str(SESSION), str(path)],
+        [sys.executable, str(RUN), str(SESSION), str(path), *flags],
         input="\n".join(lines),
         capture_output=True,
         text=True,
@@ -139,3 +140,35 @@ def check_attend(model, answer, signature, found, same, batch):
     assert shown[:5] == ["a", "<unk>", "b", "</s>", "<pad>"]
     assert signature["outputs"]["target_lengths"] == ["int32", [-1]]
     assert signature["outputs"]["alignments"][0] == "float32"
+
+
+PHRASES = ["the cat sat", "a dog sat on the mat", "dogs, cats", "ﬁne Straße", "½ naïve"] * 3
+TOKENISERS = {
+    "wordpiece": lambda: text.WordPieceTokenizer.learn(PHRASES, 90, lowercase=True),
+    "unigram": lambda: text.SentencePieceTokenizer.learn(PHRASES, 60, nfkc=True),
+    "bpe": lambda: text.SentencePieceTokenizer.learn(PHRASES, 60, kind="bpe"),
+    "folded characters": lambda: text.CharacterTokenizer.learn(PHRASES, casefold=True),
+}
+
+
+@pytest.mark.parametrize("kind", TOKENISERS)
+def test_subwords_learn_reload_and_export(kind, tmp_path):
+    both = TOKENISERS[kind]()
+    model = zoo.build(
+        "attention", source=both, target=both, share_embeddings=True, size="tiny", max_target=12
+    )
+    small_models.randomised(model, scale=1.5)
+    model.compile("adam")
+    model.fit(PHRASES, PHRASES, verbose=0, seed=0)
+    strings = [*PHRASES[:5], *sources()[:21], *sources()[30:70]]
+    with pytest.warns(UserWarning, match="sources were longer than"):
+        texts = model.generate(strings)
+    model.save(tmp_path / "model.keras")
+    with pytest.warns(UserWarning, match="sources were longer than"):
+        assert keras.saving.load_model(tmp_path / "model.keras").generate(strings) == texts
+    model.export(tmp_path / "1", verbose=False)
+    batch = [s if isinstance(s, bytes) else s.encode() for s in strings]
+    (answer,), _ = run(tmp_path / "1", [("serving_default", batch)], "--tf-text")
+    differing = [i for i, said in enumerate(decoded(answer["target"])) if said != texts[i]]
+    assert all(closest_call(model, strings[i]) < 1e-4 for i in differing), differing
+    assert len(differing) <= 2 and len(set(texts)) > 10

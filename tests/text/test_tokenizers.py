@@ -215,7 +215,7 @@ def test_vocabulary_size_counts_special_ids_and_min_count_drops_rare_tokens():
 
 @pytest.mark.parametrize("learner", [CharacterTokenizer, WhitespaceTokenizer])
 def test_all_sources_of_texts_agree(learner, monkeypatch):
-    monkeypatch.setattr("keras_attn.text.tokenizers._CHUNK", 2)
+    monkeypatch.setattr("keras_attn.text.arguments.CHUNK", 2)
     batch = ["b a", "a é", "", "b c b", "a"]
     dataset = tf.data.Dataset.from_tensor_slices(batch)
     sources = {
