@@ -110,7 +110,7 @@ def translation_scores(
         raise ImportError("translation_scores " + MISSING.format("sacrebleu")) from error
     _check(hypotheses, references)
     most = max(map(len, references))
-    streams = [[r[i] if i < len(r) else None for r in references] for i in range(most)]
+    streams: list[Any] = [[r[i] if i < len(r) else None for r in references] for i in range(most)]
     scores = {}
     for name, metric in (("bleu", BLEU(lowercase=lowercase)), ("chrf", CHRF(lowercase=lowercase))):
         scores[name] = metric.corpus_score(list(hypotheses), streams).score
