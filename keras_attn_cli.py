@@ -7,6 +7,8 @@ import enum
 import json as jsons
 import os
 import sys
+import tempfile
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -72,6 +74,7 @@ def names(
     json: AsJson = False,
 ) -> None:
     """List the architectures of the zoo."""
+    _import_quietly()
     from keras_attn import zoo
 
     found = zoo.names(pattern)
@@ -85,6 +88,7 @@ def card(
     name: Annotated[str, typer.Argument(help="An architecture.")], json: AsJson = False
 ) -> None:
     """Show what an architecture is: equations, paper, deviations, options, parameters, recipe."""
+    _import_quietly()
     from keras_attn import zoo
 
     found = zoo.card(name)
@@ -121,20 +125,22 @@ def train(
     source_vocabulary: Annotated[int | None, typer.Option(help="Most ids of sources.")] = None,
     target_vocabulary: Annotated[int | None, typer.Option(help="Most ids of targets.")] = None,
     joint: Annotated[
-        bool, typer.Option(help="One tokeniser for both, learnt from sources and targets.")
+        bool, typer.Option("--joint", help="One tokeniser, learnt from sources and targets.")
     ] = False,
-    lowercase: Annotated[bool, typer.Option(help="Lowercase sources.")] = False,
-    nfkc: Annotated[bool, typer.Option(help="Normalise sources to NFKC.")] = False,
-    casefold: Annotated[bool, typer.Option(help="Fold the case of sources.")] = False,
+    lowercase: Annotated[
+        bool, typer.Option("--lowercase", help="Lowercase sources (--joint: targets too).")
+    ] = False,
+    nfkc: Annotated[bool, typer.Option("--nfkc", help="Normalise them to NFKC.")] = False,
+    casefold: Annotated[bool, typer.Option("--casefold", help="Fold their case.")] = False,
     option: Annotated[
         list[str] | None,
         typer.Option("--option", "-o", help="An option of the architecture, such as units=128."),
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(help="[default: as make about 12,000 batches, 20 to 200]")
+        int | None, typer.Option(min=1, help="[default: as make about 12,000 batches, 20 to 200]")
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(help="[default: 32 below 10,000 pairs, else 128]")
+        int | None, typer.Option(min=1, help="[default: 32 below 10,000 pairs, else 128]")
     ] = None,
     learning_rate: Annotated[float, typer.Option(help="The peak of the rate.")] = 2e-3,
     label_smoothing: Annotated[float, typer.Option(help="0 for none.")] = 0.1,
@@ -142,7 +148,7 @@ def train(
         float, typer.Option(help="The fraction of the run that averaged weights reach back.")
     ] = 0.08,
     patience: Annotated[
-        int | None, typer.Option(help="Stop after so many epochs without a better one.")
+        int | None, typer.Option(min=1, help="Stop after so many epochs without a better one.")
     ] = None,
     monitor: Annotated[Monitor, typer.Option(help="What says which epoch is best.")] = Monitor.LOSS,
     seed: Annotated[int, typer.Option(help="For weights, dropout and the order of pairs.")] = 0,
@@ -151,7 +157,9 @@ def train(
     """Train a model on pairs of strings. Killed, it resumes when the same command is run again."""
     settings = {key: value for key, value in locals().items() if key not in ("out", "json")}
     settings = {key: str(v) if isinstance(v, Path) else v for key, v in settings.items()}
+    _import_quietly()
     from keras_attn import training
+    from keras_attn.text import pipeline
 
     pairs, held_out = _training_data(
         data, validation, validation_split, _columns(columns), data_dir
@@ -162,16 +170,18 @@ def train(
 
     keras.utils.set_random_seed(seed)
     source, target = _tokenisers(data, pairs, settings)
+    _warm(source, target)
     model = _built(architecture, source, target, _assignments(option or []))
     batch_size = batch_size or (32 if len(pairs.sources) < 10_000 else 128)
-    batches = -(-len(pairs.sources) // batch_size)
+    limits = model.max_source, model.max_target
+    batches = pipeline.count(source, target, pairs, *limits, batch_size)
     epochs = epochs or min(max(round(12_000 / batches), 20), 200)
     _note_run(out, settings)
     _tell(
         f"{len(pairs.sources):,} pairs to train on, {len(held_out.sources):,} to choose by\n"
         f"{architecture}: {model.count_params():,} weights; {source.vocabulary_size:,} source ids, "
         f"{target.vocabulary_size:,} target ids\n"
-        f"{epochs} epochs of {batches:,} batches of {batch_size}; the run is in {out}"
+        f"{epochs} epochs of {batches:,} batches of up to {batch_size}; the run is in {out}"
     )
     log = training.train(
         model,
@@ -188,10 +198,11 @@ def train(
         seed=seed,
         callbacks=[training.Progress()],
     )
-    better = max if monitor == Monitor.EXACT_MATCH else min
-    best = better(log, key=lambda entry: entry[f"val_{monitor}"])
+    best = training.best(log, str(monitor))
     if json:
-        typer.echo(jsons.dumps({"model": str(out / "model.keras"), "best": best, "log": log}))
+        entries = [training.finite(entry) for entry in log]
+        shown = {"model": str(out / "model.keras"), "best": training.finite(best), "log": entries}
+        typer.echo(jsons.dumps(shown))
         return
     typer.echo(
         f"best epoch {best['epoch']:.0f} of {len(log)}: exact match "
@@ -218,6 +229,7 @@ def generate(
     """
     if texts and file:
         raise Stop("give sources either as arguments or as --file, not both.")
+    _import_quietly()
     loaded = _loaded(model)
     for chunk in _chunks(texts or _lines(file)):
         found = loaded.search(chunk, max_length=max_length)
@@ -241,6 +253,7 @@ def evaluate(
 
     Of a data set it is the part held out in training that is scored.
     """
+    _import_quietly()
     from keras_attn import scoring, text
 
     pairs = _held_out(data, _columns(columns), data_dir)
@@ -251,6 +264,8 @@ def evaluate(
         for chunk in _chunks(sources):
             hypotheses += loaded.generate(chunk)
             advance(len(chunk))
+    cleaning = loaded.target.cleaning  # what it makes of targets is what the model learnt
+    references = [[t.decode() for t in cleaning.apply(several).numpy()] for several in references]
     whole = isinstance(loaded.target, text.CharacterTokenizer | text.ByteTokenizer)
     found = scoring.sequence_scores(hypotheses, references, list if whole else str.split)
     unit = "characters" if whole else "words"
@@ -277,6 +292,7 @@ def export(
     json: AsJson = False,
 ) -> None:
     """Write a SavedModel as the next version in a folder, strings in and strings out."""
+    _import_quietly()
     loaded = _loaded(model)
     from keras_attn.serving.export import next_version
 
@@ -299,6 +315,7 @@ def attend(
     json: AsJson = False,
 ) -> None:
     """Show which source token each target token looked at."""
+    _import_quietly()
     found = _loaded(model).attend(text)
     if png:
         found.plot(png)
@@ -325,6 +342,8 @@ def _training_data(data, validation, split, columns, data_dir):
 
     pairs = datasets.pairs(_file(data), columns=columns)
     if validation:
+        if validation in DATASETS:
+            raise Stop(f"--validation: expected a file, got the data set {validation!r}.")
         return pairs, datasets.pairs(_file(validation), columns=columns)
     try:
         return datasets.split(pairs, split)
@@ -377,9 +396,16 @@ def _refuse_other_run(out, settings):
     """Raise unless a folder is new, or holds a run of the same settings."""
     if (out / "state.npz").exists():
         before = jsons.loads((out / "run.json").read_text())
-        changed = [key for key in settings if before.get(key) != settings[key]]
+        names = [key for key in settings if key not in ("data", "validation", "data_dir")]
+        changed = [key for key in names if before.get(key) != settings[key]]
+        if changed == ["data_sha256"]:
+            raise Stop(f"--out: {out} holds a run on other data; give another folder.")
         if changed:
-            was = ", ".join(f"{key} {before.get(key)} -> {settings[key]}" for key in changed)
+            was = ", ".join(
+                f"{key} {before.get(key)} -> {settings[key]}"
+                for key in changed
+                if key != "data_sha256"
+            )
             raise Stop(f"--out: {out} holds another run ({was}); give another folder.")
     elif out.exists() and not (out / "run.json").exists():
         if not out.is_dir() or any(out.iterdir()):
@@ -431,6 +457,8 @@ def _assignments(given):
         name, equals, value = item.partition("=")
         if not equals:
             raise Stop(f"--option: expected name=value, such as units=128, got {item!r}.")
+        if name in ("name", "source", "target", "weights"):
+            raise Stop(f"--option: {name} is no option of an architecture; see docs/options.md.")
         with contextlib.suppress(ValueError):
             value = jsons.loads(value.lower() if value in ("True", "False") else value)
         found[name] = value
@@ -460,7 +488,21 @@ def _loaded(path):
     model = keras.saving.load_model(path, compile=False)
     if not isinstance(model, Seq2Seq) or isinstance(model.source, int):
         raise Stop(f"{path} holds no model with tokenisers, but {type(model).__name__}.")
+    _warm(model.source, model.target)
     return model
+
+
+def _import_quietly():
+    """Import the library: TensorFlow's own write about the machine while they load."""
+    with _standard_error_aside():
+        import keras_attn  # noqa: F401
+
+
+def _warm(*tokenisers):
+    """Use tokenisers once: tensorflow-text writes of a SentencePiece model when it is loaded."""
+    with _standard_error_aside():
+        for tokeniser in tokenisers:
+            tokeniser.tokenize(["a"])
 
 
 # === Lines in, lines out ===
@@ -503,6 +545,27 @@ def _tell(message):
 
 
 @contextlib.contextmanager
+def _standard_error_aside():
+    """Hold back what libraries write to standard error, but not if they raise or --debug is on."""
+    if "--debug" in sys.argv:
+        yield
+        return
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as aside:
+        os.dup2(aside.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            aside.seek(0)
+            os.write(kept, aside.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+@contextlib.contextmanager
 def _bar(description, total):
     """Show a progress bar on standard error, and give the function that moves it."""
     from rich.console import Console
@@ -538,17 +601,16 @@ def _visible(token):
 def main() -> None:
     """Run the command line; errors that a user can mend are one line.
 
-    Exit codes: 0 done, 1 a fault of ours, 2 something to mend, 130 interrupted.
+    Exit codes: 0 done, 1 a fault of ours or a broken pipe, 2 something to mend, 130 interrupted.
     """
-    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
-    debug = len(arguments) < len(sys.argv) - 1
+    given = sys.argv[1:]
+    end = given.index("--") if "--" in given else len(given)
+    debug = "--debug" in given[:end]
+    arguments = [argument for argument in given[:end] if argument != "--debug"] + given[end:]
+    if not debug:
+        warnings.showwarning = _warn
     try:
         app([*["--debug"] * debug, *arguments])
-    except KeyboardInterrupt:
-        _fail("interrupted.", 130)
-    except BrokenPipeError:  # such as `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
     except (Stop, ImportError, OSError, TypeError, ValueError, FloatingPointError) as error:
         if debug:
             raise
@@ -560,8 +622,22 @@ def main() -> None:
 
 
 def _fail(message, code):
+    for python, flag in (("`columns=`", "--columns"), ("give overwrite=True", "give --overwrite")):
+        message = message.replace(python, flag)
     _tell(f"keras-attn: {message}")
     sys.exit(code)
+
+
+_warned: set[str] = set()
+
+
+def _warn(message, category, *place):
+    """Show a warning in one line, and once, whatever numbers it has."""
+    text = " ".join(str(message).split())
+    kind = "".join(character for character in text if not character.isdigit())
+    if kind not in _warned:
+        _warned.add(kind)
+        _tell(f"keras-attn: warning: {text}")
 
 
 if __name__ == "__main__":

@@ -129,6 +129,28 @@ def test_generate_keeps_order(call, folder, tmp_path):
     assert all(one["score"] < 0 for one in shown)
 
 
+def test_what_is_too_long_is_told_once_in_one_line(call, folder, monkeypatch):
+    monkeypatch.setattr(keras_attn_cli, "_warned", set())
+    monkeypatch.setattr(keras_attn_cli, "AT_A_TIME", 2)
+    monkeypatch.setattr("warnings.showwarning", None)  # main sets it
+    long = [letter * 100 for letter in "cat"] + ["cat"]
+    found = call("generate", folder / "run", *long)
+    assert found.error.startswith("keras-attn: warning: 2 of 2 sources were longer than")
+    assert found.error.count("\n") == 1 and len(found.out.splitlines()) == 4
+
+
+def test_references_are_cleaned_as_targets_are(call, folder, tmp_path):
+    loud = "".join(f"{word.upper()}\t{word.upper()}\n" for word in WORDS * 2)
+    (tmp_path / "loud.tsv").write_text(loud)
+    out = tmp_path / "run"
+    arguments = ["--joint", "--lowercase", "-o", "size=small", "--epochs", "60", "--average", "0"]
+    arguments += ["--learning-rate", "0.01", "--validation", tmp_path / "loud.tsv"]
+    done = call("train", "attention", tmp_path / "loud.tsv", "--out", out, *arguments, "--json")
+    best = json.loads(done.out)["best"]["val_exact_match"]
+    found = json.loads(call("evaluate", out, tmp_path / "loud.tsv", "--json").out)
+    assert found["exact_match"] == pytest.approx(best) and best > 0.5
+
+
 def test_generate_takes_any_bytes(call, folder):
     found = call("generate", folder / "run", "--json", typed=b"\xff\xfe\x00a\n\xf0\x9f\x98\x80\n")
     assert found.code == 0 and len(found.out.splitlines()) == 2
@@ -198,6 +220,14 @@ REFUSED = {
         ["train", "attention", "dates", "--out", "x", "--validation", "{pairs}"],
         "go with files",
     ),
+    "a vocabulary as an option": (
+        ["train", "attention", "{pairs}", "--out", "x", "-o", "source=8"],
+        "--option: source is no option of an architecture",
+    ),
+    "validation on a data set": (
+        ["train", "attention", "{pairs}", "--out", "x", "--validation", "cmudict"],
+        "--validation: expected a file, got the data set 'cmudict'",
+    ),
     "two tokenisers in one": (
         ["train", "attention", "{pairs}", "--out", "x", "--joint", "--target-tokeniser", "byte"],
         "--joint: there is one tokeniser",
@@ -215,6 +245,13 @@ def test_errors_are_one_line_and_leave_nothing(call, folder, tmp_path, monkeypat
     lines = [line for line in found.error.splitlines() if line.startswith("keras-attn:")]
     assert len(lines) == 1 and message in lines[0], found.error
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("flag", ["--epochs", "--batch-size", "--patience"])
+def test_nothing_is_no_number_of_epochs(call, folder, tmp_path, flag):
+    arguments = ["train", "attention", folder / "pairs.tsv", "--out", tmp_path / "run"]
+    found = call(*arguments, flag, "0")
+    assert found.code == 2 and flag in found.error and not (tmp_path / "run").exists()
 
 
 def test_debug_shows_the_trace(monkeypatch):

@@ -60,7 +60,7 @@ def train(name, data):
     )
     words, references = scoring.grouped(*data.validation)
     found = scoring.sequence_scores(model.generate(words), references)
-    best = min(log, key=lambda entry: entry["val_loss"])
+    best = training.best(log, "loss")
     return {
         "units": UNITS[name],
         **OPTIONS,

@@ -83,7 +83,11 @@ def load(directory: str | os.PathLike[str] | None = None) -> CMUdict:
         _verify(whole)
         return _cut(_entries(whole))
     if train.is_file() and dev.is_file():
-        return CMUdict(_pairs(_entries(train)), _pairs(_entries(dev)))
+        parts = CMUdict(_pairs(_entries(train)), _pairs(_entries(dev)))
+        both = set(parts.train.sources) & set(parts.validation.sources)
+        if both:
+            raise ValueError(f"{train} and {dev} share words, for example {min(both)!r}")
+        return parts
     raise FileNotFoundError(
         f"`directory` must hold {_FILE}, or train.tsv and dev.tsv. Received: {os.fspath(folder)!r}"
     )

@@ -146,6 +146,8 @@ class _Lines:
             raise StopIteration
         if self.number == 1 and line.startswith(_UTF_16_MARKS):
             raise self.complaint("expected UTF-8, came UTF-16: save it as UTF-8")
+        if self.number == 1 and line.startswith(b"\x1f\x8b"):
+            raise self.complaint("expected text, came gzip: let its name end in .gz")
         if b"\0" in line:
             raise self.complaint(
                 f"expected text, came a NUL as byte {line.index(0) + 1} of the line, as in UTF-16 "
@@ -176,8 +178,13 @@ class _Lines:
 def _tsv_rows(lines: _Lines) -> Iterator[Row]:
     """Splits lines at tabs."""
     for line in lines:
+        line = line.removesuffix("\n").removesuffix("\r")
+        if "\r" in line:
+            raise lines.complaint(
+                "expected lines that end in line feeds, came a carriage return within one"
+            )
         if line.strip() or "\t" in line:
-            yield lines.number, line.removesuffix("\n").removesuffix("\r").split("\t")
+            yield lines.number, line.split("\t")
 
 
 def _csv_rows(lines: _Lines) -> Iterator[Row]:

@@ -77,11 +77,11 @@ def references(target: Any) -> tuple[Any, np.ndarray | None]:
     """
     if not (isinstance(target, list | tuple) and target and isinstance(target[0], list | tuple)):
         return target, None
-    if not all(isinstance(several, list | tuple) for several in target) or not is_text(target[0]):
-        return target, None  # ids, or a mixture, which is refused later
-    counts = [len(several) for several in target]
+    counts = [len(several) if isinstance(several, list | tuple) else 0 for several in target]
+    if any(counts) and not any(is_text(several) for several in target):
+        return target, None  # ids
     if 0 in counts:
-        raise ValueError(f"target[{counts.index(0)}]: expected at least one reference, got none.")
+        raise ValueError(f"target[{counts.index(0)}]: expected a list of references, one or more.")
     return [text for several in target for text in several], np.repeat(range(len(counts)), counts)
 
 

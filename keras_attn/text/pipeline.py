@@ -118,6 +118,24 @@ def plan(lengths: np.ndarray, batch_size: int) -> Plan:
     return Plan(bucket.astype(np.int64), np.array(starts, np.int64), np.array(sizes, np.int64))
 
 
+def count(source, target, pairs, max_source, max_target, batch_size) -> int:
+    """Return the number of batches of an epoch over pairs of strings.
+
+    It is more than pairs over `batch_size`: every width ends with a batch that may not be full.
+
+    Args:
+        source: The source tokeniser.
+        target: The target tokeniser.
+        pairs: n sources and n targets.
+        max_source: Most tokens of a source.
+        max_target: Most tokens of a target.
+        batch_size: Most pairs of a batch.
+    """
+    sources = tokenized(source, pairs[0], max_source, source_ids)
+    targets = tokenized(target, pairs[1], max_target, target_ids)
+    return len(plan(np.maximum(sources.lengths, targets.lengths), batch_size).sizes)
+
+
 def batches(
     sources: Ids,
     targets: Ids,

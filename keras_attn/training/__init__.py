@@ -5,7 +5,7 @@ from keras_attn.training.losses import TokenMean
 from keras_attn.training.metrics import Perplexity
 from keras_attn.training.optimizers import adam, averaged
 from keras_attn.training.progress import Progress
-from keras_attn.training.runs import train
+from keras_attn.training.runs import best, finite, train
 
 __all__ = [
     "GenerationMetrics",
@@ -14,5 +14,7 @@ __all__ = [
     "TokenMean",
     "adam",
     "averaged",
+    "best",
+    "finite",
     "train",
 ]

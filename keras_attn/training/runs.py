@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from typing import Any
 import keras
 
 from keras_attn.scoring import grouped
+from keras_attn.text import pipeline
 from keras_attn.training import state
 from keras_attn.training.optimizers import adam, averaged
 
@@ -62,20 +64,30 @@ def train(
         The logs of all epochs. The model has the best weights, and the folder `model.keras`.
 
     Raises:
-        ValueError: an argument outside its range, or a folder with the run of another model.
+        ValueError: an argument outside its range, or a folder with another run, or a damaged one.
     """
     if monitor not in MONITORS:
         raise ValueError(f"monitor: expected one of {sorted(MONITORS)}, got {monitor!r}.")
     for name, value in (("epochs", epochs), ("patience", patience), ("batch_size", batch_size)):
         if not (name == "patience" and value is None) and (type(value) is not int or value < 1):
             raise ValueError(f"{name}: expected a positive int, got {value!r}.")
+    settings = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "label_smoothing": label_smoothing,
+        "average": average,
+        "monitor": monitor,
+        "seed": seed,
+    }
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    steps = epochs * -(-len(pairs[0]) // batch_size)
+    limits = model.max_source, model.max_target
+    steps = epochs * pipeline.count(model.source, model.target, pairs, *limits, batch_size)
     model.compile(
         adam(steps, learning_rate=learning_rate, average=average), label_smoothing=label_smoothing
     )
-    run = Run(folder, validation, monitor, patience)
+    run = Run(folder, validation, monitor, patience, {**settings, "steps": steps})
     done = run.resume(model)
     if done < epochs and not run.stopped:
         model.fit(
@@ -100,27 +112,37 @@ class Run(keras.callbacks.Callback):
         validation: Sources and targets.
         monitor: A key of `MONITORS`.
         patience: Positive int, or None.
+        settings: What a run resumed in the folder must have been begun with.
     """
 
-    def __init__(self, folder: Path, validation, monitor: str, patience: int | None):
+    def __init__(self, folder: Path, validation, monitor: str, patience: int | None, settings):
         super().__init__()
+        self.settings = settings
         self.folder, self.validation = folder, validation
         self.monitor, self.patience = monitor, patience
         self.log: list[dict[str, float]] = []
 
     def resume(self, model) -> int:
         """Restore what the folder holds, if anything, and return the number of epochs done."""
-        if (self.folder / STATE).exists():
-            self.log = state.restore(model, self.folder / STATE)["log"]
+        if not (self.folder / STATE).exists():
+            return 0
+        if not (self.folder / BEST).exists():
+            raise ValueError(f"{str(self.folder)!r} has lost its {BEST}; begin in another folder.")
+        progress = state.restore(model, self.folder / STATE)
+        changed = {k: v for k, v in self.settings.items() if progress["settings"].get(k) != v}
+        if changed:
+            was = {key: progress["settings"].get(key) for key in changed}
+            raise ValueError(
+                f"{str(self.folder)!r} holds a run with {was}, and now it is {changed}; give the "
+                "same settings and data, or another folder."
+            )
+        self.log = progress["log"]
         return len(self.log)
-
-    def _values(self) -> list[float]:
-        return [MONITORS[self.monitor] * entry[f"val_{self.monitor}"] for entry in self.log]
 
     @property
     def best(self) -> int:
         """The index of the best epoch."""
-        return self._values().index(min(self._values()))
+        return self.log.index(best(self.log, self.monitor))
 
     @property
     def stopped(self) -> bool:
@@ -140,17 +162,36 @@ class Run(keras.callbacks.Callback):
             entry = {"epoch": epoch + 1, **(logs or {}), **measured, "seconds": trained}
             self.log = [*self.log, {k: float(v) for k, v in entry.items()}]
             if self.best == len(self.log) - 1:
-                state.save(self.model, self.folder / BEST, {"log": self.log})
+                state.save(self.model, self.folder / BEST, self._progress())
         (logs if logs is not None else {}).update(measured)
-        state.save(self.model, self.folder / STATE, {"log": self.log})
+        state.save(self.model, self.folder / STATE, self._progress())
         with _aside(self.folder / LOG) as path:
-            path.write_text("".join(json.dumps(entry) + "\n" for entry in self.log))
-        self.model.stop_training = self.stopped
+            path.write_text("".join(json.dumps(finite(entry)) + "\n" for entry in self.log))
+        if self.stopped:
+            self.model.stop_training = True
+
+    def _progress(self):
+        return {"settings": self.settings, "log": self.log}
 
     def _measured(self) -> dict[str, float]:
         found = self.model.evaluate(*self.validation, batch_size=256, verbose=0, return_dict=True)
         found |= self.model.generation_metrics(*grouped(*self.validation))
         return {f"val_{name}": value for name, value in found.items()}
+
+
+def best(log: list[dict[str, float]], monitor: str) -> dict[str, float]:
+    """Return the best epoch's entry of a log, the first of equals; what is no number is worst."""
+
+    def badness(entry):
+        value = MONITORS[monitor] * entry[f"val_{monitor}"]
+        return value if math.isfinite(value) else math.inf
+
+    return min(log, key=badness)
+
+
+def finite(entry: dict[str, float]) -> dict[str, float | None]:
+    """Return an entry of the log as JSON knows it: without infinities."""
+    return {key: value if math.isfinite(value) else None for key, value in entry.items()}
 
 
 def save_model(model: keras.Model, path: Path) -> None:
@@ -162,7 +203,7 @@ def save_model(model: keras.Model, path: Path) -> None:
 @contextlib.contextmanager
 def _aside(path: Path):
     """Give a path beside `path`, with its ending, and rename it into place at the end."""
-    aside = path.with_name(f".{os.getpid()}.{path.name}")
+    aside = path.with_name(f".aside.{path.name}")
     try:
         yield aside
         os.replace(aside, path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ def save(model: keras.Model, path: Path, progress: dict[str, Any]) -> None:
     A process that is killed at any time leaves the last complete file.
     """
     values = {f"v{i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(variables(model))}
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside = path.with_name(f".aside.{path.name}")
     try:
         with aside.open("wb") as file:
             np.savez(file, progress=np.array(json.dumps(progress)), **values)
@@ -40,14 +41,17 @@ def restore(model: keras.Model, path: Path) -> dict[str, Any]:
     """Give a compiled model the variables of a file, and return the progress that it holds.
 
     Raises:
-        ValueError: the file is of another model or optimizer.
+        ValueError: the file is damaged, or of another model or optimizer.
     """
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
     into = variables(model)
-    with np.load(path) as held:
-        values = [held[f"v{i}"] for i in range(len(held.files) - 1)]
-        progress = json.loads(str(held["progress"]))
+    try:
+        with np.load(path) as held:
+            values = [held[f"v{i}"] for i in range(len(held.files) - 1)]
+            progress = json.loads(str(held["progress"]))
+    except (zipfile.BadZipFile, EOFError, KeyError, ValueError) as error:
+        raise ValueError(f"{str(path)!r} is damaged ({error}); begin in another folder.") from error
     shapes = [value.shape for value in values], [tuple(v.shape) for v in into]
     if shapes[0] != shapes[1]:
         raise ValueError(f"{str(path)!r} holds the state of another model or optimizer.")

@@ -33,6 +33,10 @@ def compose(options: dict[str, Any], source: Any, target: Any, name: str) -> Seq
             effect.
     """
     _refuse_idle(options)
+    if options["dtype"] in ("bfloat16", "float16"):
+        raise ValueError(
+            f"dtype: weights in {options['dtype']} do not train; give 'mixed_{options['dtype']}'."
+        )
     encoder, decoder = _encoder(options), _decoder(options)
     if options["summary"] != "last" and not decoder.reads_summary:
         raise ValueError(

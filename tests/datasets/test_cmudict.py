@@ -162,3 +162,10 @@ def test_failed_download_says_what_to_do(tmp_path, cache, monkeypatch, there):
     monkeypatch.setattr(cmudict, "ABOUT", cmudict.ABOUT._replace(home=home.as_uri()))
     with pytest.raises(OSError, match=r"could not be downloaded .*load\(directory=\.\.\.\)"):
         cmudict.load()
+
+
+def test_parts_that_share_words_are_refused(tmp_path):
+    (tmp_path / "train.tsv").write_text("CAT\tK AE T\nDOG\tD AO G\n")
+    (tmp_path / "dev.tsv").write_text("DOG\tD AA G\n")
+    with pytest.raises(ValueError, match="share words, for example 'dog'"):
+        cmudict.load(tmp_path)

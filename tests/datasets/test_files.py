@@ -369,3 +369,12 @@ class BytesPath(os.PathLike):
 def test_path_is_a_path(path):
     with pytest.raises(TypeError, match="`path` must be a string or a path. Received: "):
         files.pairs(path)
+
+
+def test_other_line_ends_and_gzip_by_another_name_are_told(tmp_path):
+    (tmp_path / "old.tsv").write_bytes(b"a\tb\rc\td\r")
+    with pytest.raises(ValueError, match=":1: expected lines that end in line feeds"):
+        files.pairs(tmp_path / "old.tsv")
+    (tmp_path / "packed.tsv").write_bytes(gzip.compress(b"a\tb\n"))
+    with pytest.raises(ValueError, match=":1: expected text, came gzip: .* end in .gz"):
+        files.pairs(tmp_path / "packed.tsv")

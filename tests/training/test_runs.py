@@ -140,3 +140,51 @@ def test_arguments_are_checked_before_any_work(tmp_path, argument, value):
     with pytest.raises(ValueError, match=f"{argument}: expected"):
         trained(tmp_path / "run", **{argument: value})
     assert not (tmp_path / "run").exists()
+
+
+def test_the_schedule_is_as_long_as_the_run(tmp_path):
+    batches = []
+    counter = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: batches.append(batch)
+    )
+    trained(tmp_path, epochs=3, batch_size=8, callbacks=[counter])
+    with np.load(tmp_path / runs.STATE) as held:
+        progress = json.loads(str(held["progress"]))
+    assert progress["settings"]["steps"] == len(batches)
+    assert len(batches) > 3 * 1  # 8 pairs fill a batch of 8, but are of two widths
+
+
+@pytest.mark.parametrize("changed", [{"learning_rate": 1e-3}, {"epochs": 9}, {"seed": 4}])
+def test_other_settings_are_refused(tmp_path, changed):
+    trained(tmp_path)
+    with pytest.raises(ValueError, match=f"holds a run with .*{next(iter(changed))}"):
+        trained(tmp_path, **changed)
+
+
+def test_a_damaged_folder_is_refused(tmp_path):
+    trained(tmp_path)
+    whole = (tmp_path / runs.STATE).read_bytes()
+    (tmp_path / runs.STATE).write_bytes(whole[:1000])
+    with pytest.raises(ValueError, match="state.npz' is damaged"):
+        trained(tmp_path)
+    (tmp_path / runs.STATE).write_bytes(whole)
+    (tmp_path / runs.BEST).unlink()
+    with pytest.raises(ValueError, match="has lost its best.npz"):
+        trained(tmp_path)
+
+
+def test_what_is_no_number_is_never_best():
+    log = [{"val_loss": float("nan")}, {"val_loss": 2.0}, {"val_loss": 1.0}, {"val_loss": 1.0}]
+    assert training.best(log, "loss") is log[2]
+    assert training.finite({"a": float("inf"), "b": 1.0}) == {"a": None, "b": 1.0}
+
+
+class Stopper(keras.callbacks.Callback):
+    """Ask to stop in the first epoch."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.model.stop_training = True
+
+
+def test_a_callback_may_stop_the_run(tmp_path):
+    assert len(trained(tmp_path, callbacks=[Stopper()])[1]) == 1
