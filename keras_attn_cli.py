@@ -109,49 +109,109 @@ def train(
     ],
     out: Annotated[Path, typer.Option(help="The folder of the run. Run again to resume.")],
     validation: Annotated[
-        str | None, typer.Option(help="A file to choose by, instead of a part of the data.")
+        str | None,
+        typer.Option(
+            help="A file to choose by, instead of a part of the data.", rich_help_panel="Data"
+        ),
     ] = None,
     validation_split: Annotated[
-        float, typer.Option(help="The fraction of the sources of a file to choose by.")
+        float,
+        typer.Option(
+            help="The fraction of the sources of a file to choose by.", rich_help_panel="Data"
+        ),
     ] = 0.05,
     columns: Annotated[
-        str | None, typer.Option(help="Two columns of the file, as names or numbers from 0: a,b.")
+        str | None,
+        typer.Option(
+            help="Two columns of the file, as names or numbers from 0: a,b.", rich_help_panel="Data"
+        ),
     ] = None,
     data_dir: Annotated[
-        Path | None, typer.Option(help="Where a data set lies, if it is not to be downloaded.")
+        Path | None,
+        typer.Option(
+            help="Where a data set lies, if it is not to be downloaded.", rich_help_panel="Data"
+        ),
     ] = None,
-    source_tokeniser: Annotated[Kind | None, typer.Option(help="[default: character]")] = None,
-    target_tokeniser: Annotated[Kind | None, typer.Option(help="[default: character]")] = None,
-    source_vocabulary: Annotated[int | None, typer.Option(help="Most ids of sources.")] = None,
-    target_vocabulary: Annotated[int | None, typer.Option(help="Most ids of targets.")] = None,
+    source_tokeniser: Annotated[
+        Kind | None, typer.Option(help="By default character.", rich_help_panel="Text")
+    ] = None,
+    target_tokeniser: Annotated[
+        Kind | None, typer.Option(help="By default character.", rich_help_panel="Text")
+    ] = None,
+    source_vocabulary: Annotated[
+        int | None, typer.Option(help="Most ids of sources.", rich_help_panel="Text")
+    ] = None,
+    target_vocabulary: Annotated[
+        int | None, typer.Option(help="Most ids of targets.", rich_help_panel="Text")
+    ] = None,
     joint: Annotated[
-        bool, typer.Option("--joint", help="One tokeniser, learnt from sources and targets.")
+        bool,
+        typer.Option(
+            "--joint",
+            help="One tokeniser, learnt from sources and targets.",
+            rich_help_panel="Text",
+        ),
     ] = False,
     lowercase: Annotated[
-        bool, typer.Option("--lowercase", help="Lowercase sources (--joint: targets too).")
+        bool,
+        typer.Option(
+            "--lowercase", help="Lowercase sources (--joint: targets too).", rich_help_panel="Text"
+        ),
     ] = False,
-    nfkc: Annotated[bool, typer.Option("--nfkc", help="Normalise them to NFKC.")] = False,
-    casefold: Annotated[bool, typer.Option("--casefold", help="Fold their case.")] = False,
+    nfkc: Annotated[
+        bool, typer.Option("--nfkc", help="Normalise them to NFKC.", rich_help_panel="Text")
+    ] = False,
+    casefold: Annotated[
+        bool, typer.Option("--casefold", help="Fold their case.", rich_help_panel="Text")
+    ] = False,
     option: Annotated[
         list[str] | None,
         typer.Option("--option", "-o", help="An option of the architecture, such as units=128."),
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="[default: as make about 12,000 batches, 20 to 200]")
+        int | None,
+        typer.Option(
+            min=1,
+            help="By default as make about 12,000 batches, 20 to 200.",
+            rich_help_panel="Training",
+        ),
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="[default: 32 below 10,000 pairs, else 128]")
+        int | None,
+        typer.Option(
+            min=1, help="By default 32 below 10,000 pairs, else 128.", rich_help_panel="Training"
+        ),
     ] = None,
-    learning_rate: Annotated[float, typer.Option(help="The peak of the rate.")] = 2e-3,
-    label_smoothing: Annotated[float, typer.Option(help="0 for none.")] = 0.1,
+    learning_rate: Annotated[
+        float, typer.Option(help="The peak of the rate.", rich_help_panel="Training")
+    ] = 2e-3,
+    label_smoothing: Annotated[
+        float, typer.Option(help="0 for none.", rich_help_panel="Training")
+    ] = 0.1,
     average: Annotated[
-        float, typer.Option(help="The fraction of the run that averaged weights reach back.")
+        float,
+        typer.Option(
+            help="The fraction of the run that averaged weights reach back.",
+            rich_help_panel="Training",
+        ),
     ] = 0.08,
     patience: Annotated[
-        int | None, typer.Option(min=1, help="Stop after so many epochs without a better one.")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Stop after so many epochs without a better one.",
+            rich_help_panel="Training",
+        ),
     ] = None,
-    monitor: Annotated[Monitor, typer.Option(help="What says which epoch is best.")] = Monitor.LOSS,
-    seed: Annotated[int, typer.Option(help="For weights, dropout and the order of pairs.")] = 0,
+    monitor: Annotated[
+        Monitor, typer.Option(help="What says which epoch is best.", rich_help_panel="Training")
+    ] = Monitor.LOSS,
+    seed: Annotated[
+        int,
+        typer.Option(
+            help="For weights, dropout and the order of pairs.", rich_help_panel="Training"
+        ),
+    ] = 0,
     json: AsJson = False,
 ) -> None:
     """Train a model on pairs of strings. Killed, it resumes when the same command is run again."""
@@ -286,7 +346,7 @@ def export(
     model: Model,
     folder: Annotated[Path, typer.Argument(help="TF Serving's model_base_path.")],
     version: Annotated[
-        int | None, typer.Option(min=1, help="[default: one more than the last]")
+        int | None, typer.Option(min=1, help="By default one more than the last.")
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace that version if it exists.")] = False,
     json: AsJson = False,

@@ -54,6 +54,23 @@ def test_figures_of_the_variants_are_those_of_the_runs(name):
     assert f"{np.mean(exact):.2f} % ({min(exact):.2f}–{max(exact):.2f})" in page
 
 
+CMUDICT = json.loads((ROOT / "zoo" / "cmudict.json").read_text())
+
+
+@pytest.mark.parametrize("name", CMUDICT["runs"])
+def test_figures_of_cmudict_are_those_of_the_runs(name):
+    run = CMUDICT["runs"][name]
+    rates = [run["validation"][key] for key in ("sequence_error_rate", "token_error_rate")]
+    figures = " | ".join(f"{100 * rate:.2f}" for rate in rates)
+    for page in ("README.md", "zoo/cmudict.md"):
+        lines = (ROOT / page).read_text().splitlines()
+        assert any(f"`{name}`" in line and figures in line for line in lines), page
+    best = min(run["log"], key=lambda entry: entry["val_loss"])
+    assert run["best_epoch"] == best["epoch"] and len(run["log"]) == CMUDICT["epochs"]
+    assert best["val_exact_match"] == pytest.approx(run["validation"]["exact_match"], abs=1e-5)
+    assert run["weights"] <= 2_000_000 and run["minutes"] <= 45
+
+
 def test_files_that_are_linked_exist():
     for file in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("zoo/*.md")]:
         for link in re.findall(r"\]\(([^)#]+)\)", file.read_text()):

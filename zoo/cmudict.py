@@ -3,7 +3,7 @@
     python zoo/cmudict.py attention context_as_init combined [--data DIR]
 
 About 30 minutes each on 2 cores. A run that was killed goes on where it was; one that is there is
-not run again. Results go to zoo/cmudict.json and .md, the runs themselves to build/runs.
+not run again. Results go to zoo/cmudict.json, .md and .png, the runs themselves to build/runs.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import keras
 import tensorflow as tf
+from matplotlib.figure import Figure
 
 from keras_attn import scoring, text, training, zoo
 from keras_attn.datasets import cmudict
@@ -38,6 +39,10 @@ Made by `python zoo/cmudict.py {names}`; `cmudict.json` holds the runs.
 
 | model | weights | WER, % | PER, % | minutes | best epoch |
 |---|---|---|---|---|---|
+"""
+
+READING = """
+![Development words wrong by epoch](cmudict.png)
 """
 
 
@@ -86,6 +91,29 @@ def table(results):
     return "\n".join(lines) + "\n"
 
 
+def picture(results):
+    """Draw the learning curves."""
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot()
+    for name, run in results["runs"].items():
+        wrong = [100 * (1 - entry["val_exact_match"]) for entry in run["log"]]
+        axes.plot(range(1, len(wrong) + 1), wrong, marker=".", label=name)
+    axes.set_ylim(22, 50)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("development words wrong, %")
+    axes.set_xticks(range(2, results["epochs"] + 1, 2))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(RESULTS.with_suffix(".png"), dpi=120)
+
+
+def save(results):
+    """Write results, page and picture."""
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    RESULTS.with_suffix(".md").write_text(table(results) + READING)
+    picture(results)
+
+
 def main():
     """Run what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -106,8 +134,8 @@ def main():
         if name not in results["runs"]:
             print(f"--- {name}", flush=True)
             results["runs"][name] = train(name, data)
-            RESULTS.write_text(json.dumps(results, indent=1) + "\n")
-            RESULTS.with_suffix(".md").write_text(table(results))
+            save(results)
+    save(results)
     print(table(results))
 
 
