@@ -205,7 +205,7 @@ def train(
     ] = None,
     monitor: Annotated[
         Monitor, typer.Option(help="What says which epoch is best.", rich_help_panel="Training")
-    ] = Monitor.LOSS,
+    ] = Monitor.EDIT_DISTANCE_RATE,
     seed: Annotated[
         int,
         typer.Option(

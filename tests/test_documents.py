@@ -45,8 +45,8 @@ def test_figures_of_the_variants_are_those_of_the_runs(name):
     exact = [100 * run["test"]["exact_match"] for run in RESULTS["runs"][name].values()]
     assert len(exact) == 3
     figure = f"{np.mean(exact):.1f} % ({min(exact):.1f}–{max(exact):.1f})"
-    (row,) = [line for line in README.splitlines() if line.startswith(f"| `{name}` |")]
-    assert figure in row
+    rows = [line for line in README.splitlines() if line.startswith(f"| `{name}` |")]
+    assert any(figure in row for row in rows)
     page = (ROOT / "zoo" / "variants_on_dates.md").read_text()
     seconds = RESULTS["seconds_per_epoch"][name]
     assert f"{np.median(seconds):.1f} ({min(seconds):.1f}–{max(seconds):.1f})" in page
@@ -60,14 +60,15 @@ CMUDICT = json.loads((ROOT / "zoo" / "cmudict.json").read_text())
 @pytest.mark.parametrize("name", CMUDICT["runs"])
 def test_figures_of_cmudict_are_those_of_the_runs(name):
     run = CMUDICT["runs"][name]
-    rates = [run["validation"][key] for key in ("sequence_error_rate", "token_error_rate")]
-    figures = " | ".join(f"{100 * rate:.2f}" for rate in rates)
-    for page in ("README.md", "zoo/cmudict.md"):
-        lines = (ROOT / page).read_text().splitlines()
-        assert any(f"`{name}`" in line and figures in line for line in lines), page
-    best = min(run["log"], key=lambda entry: entry["val_loss"])
+    best = min(run["log"], key=lambda entry: entry["val_edit_distance_rate"])
+    wrong, edits = 100 * (1 - best["val_exact_match"]), 100 * best["val_edit_distance_rate"]
     assert run["best_epoch"] == best["epoch"] and len(run["log"]) == CMUDICT["epochs"]
-    assert best["val_exact_match"] == pytest.approx(run["validation"]["exact_match"], abs=1e-5)
+    for page in ("README.md", "zoo/cmudict.md"):
+        rows = [
+            row for row in (ROOT / page).read_text().splitlines() if row.startswith(f"| `{name}`")
+        ]
+        figures = f"| {wrong:.2f} | {edits:.2f} |"
+        assert any(figures in row for row in rows), (page, figures)
     assert run["weights"] <= 2_000_000 and run["minutes"] <= 45
 
 

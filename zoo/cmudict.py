@@ -17,7 +17,7 @@ import keras
 import tensorflow as tf
 from matplotlib.figure import Figure
 
-from keras_attn import scoring, text, training, zoo
+from keras_attn import text, training, zoo
 from keras_attn.datasets import cmudict
 
 HERE = Path(__file__).parent
@@ -32,22 +32,59 @@ INTRODUCTION = """# CMUdict: spelling to phonemes
 
 39 phonemes without stress; the published split's training words, of which 2,670 are held out here
 as development words ({train:,} and {validation:,} pairs). A word is right if any of its
-pronunciations is generated; phoneme errors are counted to the closest. Greedy search, single
-models, {epochs} epochs, batches of {batch_size}, one seed; {machine}.
+pronunciations is generated (WER); phoneme errors are counted to the closest (PER). Greedy search,
+single models, {epochs} epochs, batches of {batch_size}, one seed, the epoch with the lowest PER;
+{machine}.
 
 Made by `python zoo/cmudict.py {names}`; `cmudict.json` holds the runs.
 
-| model | weights | WER, % | PER, % | minutes | best epoch |
-|---|---|---|---|---|---|
+| model | weights | WER, % | PER, % | epoch | last epoch: WER | PER | minutes |
+|---|---|---|---|---|---|---|---|
 """
 
 READING = """
 ![Development words wrong by epoch](cmudict.png)
+
+## Reading
+
+Published figures are for the test words of the same split, so they are a scale, not a comparison
+to the second digit: LSTM 2×500 without attention 28.61 / 7.63 (Yao & Zweig 2015,
+arXiv:1506.00196); BiLSTM 3×512 with attention 21.69 / 5.04, the mean of five (Toshniwal & Livescu
+2016, arXiv:1610.06540). A word more or less right of 2,670 is 0.04 points; the standard error of
+these rates is 0.8.
+
+**What to monitor.** Loss and perplexity on the development words turn at epoch 11 to 15, while
+ever more words come out right until the end: chosen by its loss, `attention` would be taken from
+epoch 15 (24.34 %) and `context_as_init` from epoch 13 (26.14 %). So `training.train` goes by
+edits in what is generated. Choosing by the development words flatters the figures little: the last
+epochs, which nobody chose, stand beside them.
+
+**What averaging the weights does.** `context_as_init`, WER / PER of the weights as they are, and
+of their average over the last 8 % of the run:
+
+| epoch | as they are | averaged |
+|---|---|---|
+| 5 | 33.22 / 8.50 | 34.98 / 9.20 |
+| 8 | 30.97 / 7.87 | 29.44 / 7.24 |
+| 11 | 26.93 / 6.71 | 27.23 / 6.58 |
+| 14 | 25.92 / 6.49 | 26.10 / 6.41 |
+| 17 | 25.47 / 6.13 | 25.47 / 6.20 |
+| 20 | 25.13 / 6.17 | 25.17 / 6.17 |
+
+It helps in the middle, where the rate is high, at the start it lags behind, and at the end, where
+the decay has done the same, it changes nothing (`attention`: 23.97 / 5.79 as they are). It is on
+because a run may stop early.
+
+**What the rest does** was not measured one by one: warm-up, decay, clipping, label smoothing 0.1,
+dropout 0.25 on embeddings, layer inputs and features, and batches of words of like length. The
+number of epochs is not what does it: at epoch 16 it was 24.34 % and 25.47 %.
+
+The runs were made with a schedule of 865 batches an epoch; 868 are run, and counted since.
 """
 
 
 def train(name, data):
-    """Train one variant, and score its best epoch on the development words."""
+    """Train one variant, measuring it on the development words after each epoch."""
     keras.utils.set_random_seed(SEED)
     source = text.CharacterTokenizer.learn(data.train.sources, lowercase=True)
     target = text.WhitespaceTokenizer.learn(data.train.targets)
@@ -63,30 +100,38 @@ def train(name, data):
         seed=SEED,
         callbacks=[training.Progress()],
     )
-    words, references = scoring.grouped(*data.validation)
-    found = scoring.sequence_scores(model.generate(words), references)
-    best = training.best(log, "loss")
+    return result(name, model.count_params(), log)
+
+
+def result(name, weights, log):
+    """Return what is kept of a run: its options, its best epoch and its log."""
+    best = training.best(log, "edit_distance_rate")
     return {
         "units": UNITS[name],
         **OPTIONS,
-        "weights": model.count_params(),
+        "weights": weights,
         "seed": SEED,
         "best_epoch": int(best["epoch"]),
         "minutes": round(sum(entry["seconds"] for entry in log) / 60, 1),
-        "validation": {key: round(value, 5) for key, value in found.items()},
-        "log": [{key: round(value, 5) for key, value in entry.items()} for entry in log],
+        "log": [{key: round(value, 6) for key, value in entry.items()} for entry in log],
     }
+
+
+def rates(entry):
+    """Return the word and the phoneme error rate of an epoch, percent."""
+    return 100 * (1 - entry["val_exact_match"]), 100 * entry["val_edit_distance_rate"]
 
 
 def table(results):
     """Return the results as Markdown."""
     lines = [INTRODUCTION.format(**results, names=" ".join(results["runs"])).rstrip("\n")]
     for name, run in results["runs"].items():
-        scores = run["validation"]
+        best, last = run["log"][run["best_epoch"] - 1], run["log"][-1]
         lines.append(
             f"| `{name}`, {run['units']} units | {run['weights']:,} | "
-            f"{100 * scores['sequence_error_rate']:.2f} | {100 * scores['token_error_rate']:.2f} | "
-            f"{run['minutes']} | {run['best_epoch']} of {results['epochs']} |"
+            f"{rates(best)[0]:.2f} | {rates(best)[1]:.2f} | {run['best_epoch']} of "
+            f"{results['epochs']} | {rates(last)[0]:.2f} | {rates(last)[1]:.2f} | "
+            f"{run['minutes']} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -96,7 +141,7 @@ def picture(results):
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot()
     for name, run in results["runs"].items():
-        wrong = [100 * (1 - entry["val_exact_match"]) for entry in run["log"]]
+        wrong = [rates(entry)[0] for entry in run["log"]]
         axes.plot(range(1, len(wrong) + 1), wrong, marker=".", label=name)
     axes.set_ylim(22, 50)
     axes.set_xlabel("epoch")
