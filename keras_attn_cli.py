@@ -397,6 +397,8 @@ def _training_data(data, validation, split, columns, data_dir):
         if validation or columns:
             raise Stop(f"--validation and --columns go with files; {data!r} brings its own parts.")
         found = _dataset(data, data_dir)
+        about = _about(data)
+        _tell(f"{about.title}; {about.licence}")
         return found.train, found.validation
     from keras_attn import datasets
 
@@ -429,6 +431,12 @@ def _dataset(name, data_dir):
     if data_dir:
         raise Stop(f"--data-dir: {name!r} is generated, not read.")
     return datasets.dates.load()
+
+
+def _about(name):
+    from keras_attn import datasets
+
+    return getattr(datasets, name).ABOUT
 
 
 def _file(path):

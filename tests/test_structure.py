@@ -112,7 +112,7 @@ def test_the_wheel_builds_every_name_in_a_clean_environment(tmp_path):
     venv.create(home, with_pip=True)
     python = home / "bin" / "python"
     subprocess.run(
-        [python, "-m", "pip", "install", "-q", "--no-deps", "--no-index", wheel], check=True
+        [python, "-I", "-m", "pip", "install", "-q", "--no-deps", "--no-index", wheel], check=True
     )
     site = next((home / "lib").glob("python*/site-packages"))
     import keras

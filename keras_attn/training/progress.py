@@ -21,6 +21,7 @@ SHOWN = {
     "val_loss": "val loss",
     "val_perplexity": "perplexity",
     "val_exact_match": "exact match",
+    "val_edit_distance_rate": "edits",
 }
 
 
