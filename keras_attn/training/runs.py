@@ -47,7 +47,7 @@ def train(
     Args:
         model: A `Seq2Seq`; it is compiled here.
         pairs: n sources and n targets.
-        validation: As many as one likes.
+        validation: Sources and targets to choose by; equal sources share their targets.
         folder: Where the run lives; it is made if need be.
         epochs: Positive int.
         batch_size: Positive int, pairs.
@@ -81,13 +81,20 @@ def train(
         "monitor": monitor,
         "seed": seed,
     }
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    for name, given in (("pairs", pairs), ("validation", validation)):
+        sources, targets = given
+        if len(sources) != len(targets) or not len(sources):
+            raise ValueError(
+                f"{name}: expected as many targets as sources, and one or more; got "
+                f"{len(sources)} sources and {len(targets)} targets."
+            )
     limits = model.max_source, model.max_target
     steps = epochs * pipeline.count(model.source, model.target, pairs, *limits, batch_size)
     model.compile(
         adam(steps, learning_rate=learning_rate, average=average), label_smoothing=label_smoothing
     )
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     run = Run(folder, validation, monitor, patience, {**settings, "steps": steps})
     done = run.resume(model)
     if done < epochs and not run.stopped:

@@ -134,11 +134,18 @@ def test_a_finished_run_is_not_run_again(tmp_path):
 
 @pytest.mark.parametrize(
     ("argument", "value"),
-    [("monitor", "luck"), ("epochs", 0), ("patience", 0), ("batch_size", 2.5)],
+    [("monitor", "luck"), ("epochs", 0), ("patience", 0), ("batch_size", 2.5), ("average", 1)],
 )
 def test_arguments_are_checked_before_any_work(tmp_path, argument, value):
     with pytest.raises(ValueError, match=f"{argument}: expected"):
         trained(tmp_path / "run", **{argument: value})
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("validation", [([], []), (["abc"], [])])
+def test_validation_is_checked_before_any_work(tmp_path, validation):
+    with pytest.raises(ValueError, match="validation: expected as many targets as sources"):
+        training.train(learner(), (WORDS, SPOKEN), validation, tmp_path / "run", epochs=1)
     assert not (tmp_path / "run").exists()
 
 
