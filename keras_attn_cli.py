@@ -318,14 +318,14 @@ def evaluate(
 
     pairs = _held_out(data, _columns(columns), data_dir)
     loaded = _loaded(model)
-    sources, references = scoring.grouped(*pairs)
+    # What the target's tokeniser makes of targets is what the model has learnt to write.
+    targets = [t.decode() for t in loaded.target.cleaning.apply(pairs.targets).numpy()]
+    sources, references = scoring.grouped(pairs.sources, targets)
     hypotheses = []
     with _bar("generating", len(sources)) as advance:
         for chunk in _chunks(sources):
             hypotheses += loaded.generate(chunk)
             advance(len(chunk))
-    cleaning = loaded.target.cleaning  # what it makes of targets is what the model learnt
-    references = [[t.decode() for t in cleaning.apply(several).numpy()] for several in references]
     whole = isinstance(loaded.target, text.CharacterTokenizer | text.ByteTokenizer)
     found = scoring.sequence_scores(hypotheses, references, list if whole else str.split)
     unit = "characters" if whole else "words"

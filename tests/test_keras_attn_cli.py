@@ -86,6 +86,15 @@ def test_the_top_imports_nothing_heavy():
     assert not any(name and name.startswith("keras_attn") for name in names)
 
 
+def test_choices_are_those_of_the_library():
+    from keras_attn import datasets, text
+    from keras_attn.training import runs
+
+    assert [kind.value for kind in keras_attn_cli.Kind] == list(text.KINDS)
+    assert [monitor.value for monitor in keras_attn_cli.Monitor] == list(runs.MONITORS)
+    assert all(hasattr(datasets, name) for name in keras_attn_cli.DATASETS)
+
+
 def test_train_tells_what_it_does(folder):
     error, out = (folder / "train.err").read_text(), (folder / "train.out").read_text()
     assert "27 pairs to train on, 3 to choose by" in error

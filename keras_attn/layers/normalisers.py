@@ -38,9 +38,8 @@ class Softmax(Plain):
     """
 
     def __init__(self, temperature: float = 1.0):
-        if isinstance(temperature, bool) or not isinstance(temperature, int | float):
-            raise ValueError(f"temperature: expected a positive number, got {temperature!r}.")
-        if not 0 < temperature < math.inf:
+        number = isinstance(temperature, int | float) and not isinstance(temperature, bool)
+        if not number or not 0 < temperature < math.inf:
             raise ValueError(f"temperature: expected a positive number, got {temperature!r}.")
         self.temperature = float(temperature)
 

@@ -1,9 +1,8 @@
 """Export: a SavedModel with one copy of the weights and no Keras object, for TF Serving.
 
 Keras' own export, and `tf.saved_model.save` of a module that holds a Keras model, write a model
-that
-the C++ loader refuses or store the weights twice. The root saved here holds the raw `tf.Variable`s
-and the lookup tables alone; the traced functions are all the rest.
+that the C++ loader refuses or store the weights twice. The root saved here holds the raw
+`tf.Variable`s and the lookup tables alone; the traced functions are all the rest.
 """
 
 from __future__ import annotations

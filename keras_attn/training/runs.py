@@ -65,6 +65,7 @@ def train(
         The logs of all epochs. The model has the best weights, and the folder `model.keras`.
 
     Raises:
+        TypeError: a model without tokenisers.
         ValueError: an argument outside its range, or a folder with another run, or a damaged one.
     """
     if monitor not in MONITORS:
@@ -72,6 +73,8 @@ def train(
     for name, value in (("epochs", epochs), ("patience", patience), ("batch_size", batch_size)):
         if not (name == "patience" and value is None) and (type(value) is not int or value < 1):
             raise ValueError(f"{name}: expected a positive int, got {value!r}.")
+    if isinstance(model.source, int) or isinstance(model.target, int):
+        raise TypeError("model: expected one with tokenisers, as pairs are strings; see zoo.build.")
     settings = {
         "epochs": epochs,
         "batch_size": batch_size,

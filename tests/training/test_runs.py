@@ -149,6 +149,13 @@ def test_validation_is_checked_before_any_work(tmp_path, validation):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_model_of_ids_is_refused(tmp_path):
+    model = zoo.build("attention", source=9, target=9, size="tiny")
+    with pytest.raises(TypeError, match="model: expected one with tokenisers"):
+        training.train(model, (WORDS, SPOKEN), VALIDATION, tmp_path / "run", epochs=1)
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_schedule_is_as_long_as_the_run(tmp_path):
     batches = []
     counter = keras.callbacks.LambdaCallback(
