@@ -293,7 +293,7 @@ def generate(
     loaded = _loaded(model)
     for chunk in _chunks(texts or _lines(file)):
         found = loaded.search(chunk, max_length=max_length)
-        answers = loaded.target.detokenize(found.token_ids[:, 0]).numpy()
+        answers = loaded.codec.text(found.token_ids[:, 0], chunk).numpy()
         for source, answer, score in zip(chunk, answers, found.scores[:, 0], strict=True):
             text = answer.decode("utf-8", "replace")
             shown = {"source": _text(source), "target": text, "score": float(score)}

@@ -3,7 +3,7 @@
 Letters in shape comments:
     B batch · S source tokens · T target tokens · Q queries · K beams · N rows of a step (B, or B*K)
     E embedding · U units of a recurrence or a query · C key depth · A attention units
-    D value (memory) depth · F features · V target vocabulary
+    D value (memory) depth · F features · V target vocabulary · H heads
 
 Words, each with one meaning:
     scores -> alignments -> context    raw (B, Q, S) -> normalised (B, Q, S) -> summed (B, Q, D)
@@ -44,11 +44,13 @@ class Memory(NamedTuple):
     """What decoding reads of a source: constant, closed over, never gathered by a beam.
 
     Attributes:
-        keys: Float (B, S, C'), projected keys as the scorer wants them; width 0 without attention.
-        values: Float (B, S, D), what alignments weigh; width 0 without attention.
+        keys: Float (B, H*S, C'), projected keys as the scorer wants them, head after head; width 0
+            without attention.
+        values: Float (B, H*S, D / H), what alignments weigh; width 0 without attention.
         mask: Bool (B, S), True at tokens (EOS included).
         summary: Float (B, D'), the fixed context vector; width 0 where nothing reads it.
         start: Float (B, E), the first decoder input; width 0 where that is the start token.
+        slots: Int (B, S), the id that a copy of each source token gets; width 0 without copying.
     """
 
     keys: Any
@@ -56,6 +58,24 @@ class Memory(NamedTuple):
     mask: Any
     summary: Any
     start: Any
+    slots: Any
+
+
+class AttentionState(NamedTuple):
+    """What attention carries from step to step; widths are 0 where nothing reads it.
+
+    Attributes:
+        position: Float (N, 1), the number of steps taken.
+        previous: Float (N, H, S), the last alignments of every head.
+        total: Float (N, H, S), the sum of all alignments so far.
+        terms: Float (N, 2), what the last step adds to the loss: the penalty of looking where it
+            has looked, and the log-probability of the position that it chose, in nats.
+    """
+
+    position: Any
+    previous: Any
+    total: Any
+    terms: Any
 
 
 class DecoderState(NamedTuple):
@@ -63,13 +83,30 @@ class DecoderState(NamedTuple):
 
     Attributes:
         recurrent: Tuple over layers of tuples of float (N, U).
-        context: Tuple of tensors (N, ...) that the context carries; empty where it carries nothing.
+        context: Named tuple of tensors (N, ...) that the context carries; empty where it carries
+            nothing.
         fed: Float (N, F), the last features, for input feeding; width 0 without it.
     """
 
     recurrent: tuple[tuple[Any, ...], ...]
     context: tuple[Any, ...]
     fed: Any
+
+
+class Output(NamedTuple):
+    """What a decoding step shows; with a time axis behind the first, what all steps show.
+
+    Attributes:
+        features: Float (N, F), what the vocabulary projection reads.
+        gate: Float (N, 1), the logit of generating rather than copying; width 0 without copying.
+        alignments: Float (N, S); width 0 without attention.
+        terms: Float (N, 2), see `AttentionState`; width 0 where the loss has no such terms.
+    """
+
+    features: Any
+    gate: Any
+    alignments: Any
+    terms: Any
 
 
 class SearchResult(NamedTuple):

@@ -21,7 +21,10 @@ Papers
     Cho et al. 2014, arXiv:1406.1078.           Sutskever, Vinyals & Le 2014, arXiv:1409.3215.
     Bahdanau, Cho & Bengio 2015, arXiv:1409.0473.
     Luong, Pham & Manning 2015, arXiv:1508.04025.
-    Wu et al. 2016, arXiv:1609.08144.           Vaswani et al. 2017, arXiv:1706.03762.
+    Chorowski et al. 2015, arXiv:1506.07503.    Tu et al. 2016 (coverage), arXiv:1601.04811.
+    Wu et al. 2016, arXiv:1609.08144.           Martins & Astudillo 2016, arXiv:1602.02068.
+    Jang, Gu & Poole 2017, arXiv:1611.01144.    Raffel et al. 2017, arXiv:1704.00784.
+    See, Liu & Manning 2017, arXiv:1704.04368.  Vaswani et al. 2017, arXiv:1706.03762.
 """
 
 import math
@@ -30,9 +33,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-PAD, BOS, EOS = 0, 1, 2
+PAD, BOS, EOS, UNK = 0, 1, 2, 3
 
-NUM_STATES = {"lstm": 2, "gru": 1, "simple_rnn": 1}
+NUM_STATES = {"lstm": 2, "gru": 1, "gru_before": 1, "simple_rnn": 1}
 
 
 class Encoded(NamedTuple):
@@ -55,7 +58,7 @@ class Variant(NamedTuple):
     """A decoder as a point on the axes of the design.
 
     Attributes:
-        cell: "lstm", "gru" or "simple_rnn".
+        cell: "lstm", "gru", "gru_before" or "simple_rnn".
         context: "none" (width 0), "fixed" (the summary at every step) or "attention".
         order: "update_attend" (Luong) or "attend_update" (Bahdanau).
         feedback: Whether the previous token's embedding is fed; without it, that has width 0.
@@ -124,6 +127,12 @@ def _tokens(mask, rows, length):
     return mask
 
 
+def _allowed(scores, mask):
+    """Returns bool, of the shape of `scores`: True where the mask is and the score is not -inf."""
+    mask = np.ones(scores.shape, bool) if mask is None else np.asarray(mask).astype(bool)
+    return np.broadcast_to(mask, scores.shape) & (scores != -np.inf)
+
+
 # === Functions of one array ===
 
 
@@ -137,7 +146,8 @@ def sigmoid(x):
 def softmax(scores, mask=None):
     """Softmax over the last axis, exp(e_j) / sum_k exp(e_k), over tokens only.
 
-    Source: Bahdanau 2015, eq. 6. Masked positions get 0; a row without tokens is all zeros.
+    Source: Bahdanau 2015, eq. 6. Masked positions get 0; a row without tokens is all zeros. A score
+    of -inf is as good as masked.
 
     Args:
         scores: (..., S).
@@ -147,11 +157,10 @@ def softmax(scores, mask=None):
         (..., S), each row of sum 1, or 0 where everything is masked.
     """
     scores = _real(scores)
-    mask = np.ones(scores.shape, bool) if mask is None else np.asarray(mask).astype(bool)
-    mask = np.broadcast_to(mask, scores.shape)
+    allowed = _allowed(scores, mask)
     result = np.zeros(scores.shape)
     for row in np.ndindex(scores.shape[:-1]):
-        tokens = [j for j in range(scores.shape[-1]) if mask[row][j]]
+        tokens = [j for j in range(scores.shape[-1]) if allowed[row][j]]
         if not tokens:
             continue
         peak = max(scores[row][j] for j in tokens)
@@ -167,6 +176,92 @@ def log_softmax(logits):
     logits = _real(logits)
     peak = logits.max()
     return logits - peak - math.log(math.fsum(np.exp(logits - peak)))
+
+
+def sparsemax(scores, mask=None):
+    """The point of the simplex nearest to the scores of the tokens, by rows of the last axis.
+
+    Source: Martins & Astudillo 2016, eqs. 2 to 4, and their algorithm: with z_1 >= z_2 >= ... the
+    sorted scores, k is the largest count for which 1 + k z_k > z_1 + ... + z_k,
+    tau = (z_1 + ... + z_k - 1) / k, and p_j = max(z_j - tau, 0). Masked positions get 0, as do
+    those of score -inf; a row without tokens is all zeros.
+
+    Args:
+        scores: (..., S).
+        mask: Bool, of a shape that broadcasts to `scores`; True at tokens.
+
+    Returns:
+        (..., S), each row of sum 1, or 0 where everything is masked.
+    """
+    scores = _real(scores)
+    allowed = _allowed(scores, mask)
+    result = np.zeros(scores.shape)
+    for row in np.ndindex(scores.shape[:-1]):
+        tokens = [j for j in range(scores.shape[-1]) if allowed[row][j]]
+        if not tokens:
+            continue
+        peak = max(scores[row][j] for j in tokens)  # a common shift moves tau alone
+        descending = sorted((scores[row][j] - peak for j in tokens), reverse=True)
+        threshold = None
+        for count in range(1, len(descending) + 1):
+            total = math.fsum(descending[:count])
+            if 1.0 + count * descending[count - 1] > total:
+                threshold = (total - 1.0) / count
+        for j in tokens:
+            result[row][j] = max(scores[row][j] - peak - threshold, 0.0)
+    return result
+
+
+def hardmax(scores, mask=None):
+    """One-hot of the largest score among tokens, of equals the first, by rows of the last axis.
+
+    Masked positions are never chosen, nor those of score -inf; a row without tokens is all zeros.
+
+    Args:
+        scores: (..., S).
+        mask: Bool, of a shape that broadcasts to `scores`; True at tokens.
+
+    Returns:
+        (..., S), of zeros and at most one 1 a row.
+    """
+    scores = _real(scores)
+    allowed = _allowed(scores, mask)
+    result = np.zeros(scores.shape)
+    for row in np.ndindex(scores.shape[:-1]):
+        best = None
+        for j in range(scores.shape[-1]):
+            if allowed[row][j] and (best is None or scores[row][j] > scores[row][best]):
+                best = j
+        if best is not None:
+            result[row][best] = 1.0
+    return result
+
+
+def gumbel_softmax(scores, noise, temperature, mask=None):
+    """A relaxed sample, softmax((log pi + g) / temperature) with pi = softmax(scores).
+
+    Source: Jang 2017, eq. 2. Masked positions get 0; a row without tokens is all zeros.
+
+    Args:
+        scores: (..., S).
+        noise: (..., S), the g, drawn from Gumbel(0, 1).
+        temperature: Float > 0.
+        mask: Bool, of a shape that broadcasts to `scores`; True at tokens.
+
+    Returns:
+        (..., S), each row of sum 1, or 0 where everything is masked.
+    """
+    scores, noise = _real(scores), _real(noise)
+    allowed = _allowed(scores, mask)
+    perturbed = np.zeros(scores.shape)
+    for row in np.ndindex(scores.shape[:-1]):
+        tokens = [j for j in range(scores.shape[-1]) if allowed[row][j]]
+        if not tokens:
+            continue
+        log_pi = log_softmax([scores[row][j] for j in tokens])
+        for index, j in enumerate(tokens):
+            perturbed[row][j] = (log_pi[index] + noise[row][j]) / temperature
+    return softmax(perturbed, allowed)
 
 
 # === Recurrent cells: one step of a batch ===
@@ -223,6 +318,63 @@ def gru_step(x, h, kernel, recurrent_kernel, bias):
     return z * h + (1.0 - z) * candidate
 
 
+def gru_before_step(x, h, kernel, recurrent_kernel, bias):
+    """One step of a GRU as published (Keras's `reset_after=False`); gates in Keras's order z, r, h.
+
+    Source: Cho 2014, eqs. 5-8, the encoder; Bahdanau 2015, sec. A.1.1, the decoder, whose z is this
+    1 - z and whose context stands in x. The reset gate multiplies h before the product:
+        candidate = tanh(x W + (r h) U + b);  h' = z h + (1 - z) candidate.
+    Deviation: a bias.
+
+    Args:
+        x: (B, E).
+        h: (B, U).
+        kernel: (E, 3U).
+        recurrent_kernel: (U, 3U).
+        bias: (3U,).
+
+    Returns:
+        h' (B, U).
+    """
+    x, h = _real(x), _real(h)
+    x_z, x_r, x_h = np.split(x @ _real(kernel) + _real(bias), 3, axis=1)
+    to_z, to_r, to_h = np.split(_real(recurrent_kernel), 3, axis=1)
+    z = sigmoid(x_z + h @ to_z)
+    r = sigmoid(x_r + h @ to_r)
+    candidate = np.tanh(x_h + (r * h) @ to_h)
+    return z * h + (1.0 - z) * candidate
+
+
+def cho_step(x, context, h, kernel, recurrent_kernel, context_kernel, bias):
+    """One step of Cho's decoder, whose every gate reads the context too; in the order z, r, h.
+
+    Source: Cho 2014, sec. A.1.2. The reset gate covers the context as well as the state, and both
+    after their products:
+        candidate = tanh(x W + r (h U + context C) + b);  h' = z h + (1 - z) candidate.
+    Deviation: a bias.
+
+    Args:
+        x: (B, E), the previous token.
+        context: (B, D).
+        h: (B, U).
+        kernel: (E, 3U).
+        recurrent_kernel: (U, 3U).
+        context_kernel: (D, 3U).
+        bias: (3U,).
+
+    Returns:
+        h' (B, U).
+    """
+    x, context, h = _real(x), _real(context), _real(h)
+    x_z, x_r, x_h = np.split(x @ _real(kernel) + _real(bias), 3, axis=1)
+    h_z, h_r, h_h = np.split(h @ _real(recurrent_kernel), 3, axis=1)
+    c_z, c_r, c_h = np.split(context @ _real(context_kernel), 3, axis=1)
+    z = sigmoid(x_z + h_z + c_z)
+    r = sigmoid(x_r + h_r + c_r)
+    candidate = np.tanh(x_h + r * (h_h + c_h))
+    return z * h + (1.0 - z) * candidate
+
+
 def simple_rnn_step(x, h, kernel, recurrent_kernel, bias):
     """One step of a simple recurrent network, h' = tanh(x W + h U + b).
 
@@ -245,7 +397,7 @@ def cell_step(kind, x, states, weights):
     """One step of the cell named `kind`.
 
     Args:
-        kind: "lstm", "gru" or "simple_rnn".
+        kind: "lstm", "gru" (reset after the product), "gru_before" or "simple_rnn".
         x: (B, E).
         states: (h, c) or (h,), each (B, U).
         weights: Triple kernel, recurrent_kernel, bias.
@@ -259,6 +411,9 @@ def cell_step(kind, x, states, weights):
         return h, (h, c)
     if kind == "gru":
         h = gru_step(x, *states, kernel, recurrent_kernel, bias)
+        return h, (h,)
+    if kind == "gru_before":
+        h = gru_before_step(x, *states, kernel, recurrent_kernel, bias)
         return h, (h,)
     if kind == "simple_rnn":
         h = simple_rnn_step(x, *states, kernel, recurrent_kernel, bias)
@@ -374,6 +529,27 @@ def stacked(kind, inputs, mask, layers, residual=False, backwards=False):
     return values, tuple(states)
 
 
+def reverse_by_length(rows, lengths):
+    """Turns each sequence round, but for its last token, EOS, and the padding: these stay.
+
+    Source: Sutskever 2014, sec. 3.3, of a source that ends with EOS.
+
+    Args:
+        rows: (B, S, ...), ids or vectors.
+        lengths: Int (B,), tokens a row, EOS included.
+
+    Returns:
+        Array of the shape and dtype of `rows`: entry j of row b is that of length - 2 - j.
+    """
+    rows = np.asarray(rows)
+    result = rows.copy()
+    for b in range(rows.shape[0]):
+        words = int(lengths[b]) - 1
+        for j in range(words):
+            result[b, j] = rows[b, words - 1 - j]
+    return result
+
+
 # === Scores of one query and one key ===
 
 
@@ -419,6 +595,151 @@ def additive(query, key, query_kernel, key_kernel, scale):
     return dot(scale, hidden)
 
 
+def low_rank(query, key, query_kernel, key_kernel):
+    """Scores in a common narrow space, (q W_q) . (k W_k): `general` with W_q W_k^T as its kernel.
+
+    Args:
+        query: (U,).
+        key: (C,).
+        query_kernel: (U, R).
+        key_kernel: (C, R).
+
+    Returns:
+        Float.
+    """
+    return dot(_real(query) @ _real(query_kernel), _real(key) @ _real(key_kernel))
+
+
+def concat(query, key, kernel, scale):
+    """Scores by a small network on the query and the key below it, v_a^T tanh(W_a [q; k]).
+
+    Source: Luong 2015, sec. 3.1, "concat".
+
+    Args:
+        query: (U,).
+        key: (C,).
+        kernel: (U + C, A), W_a transposed.
+        scale: (A,), v_a.
+
+    Returns:
+        Float.
+    """
+    together = np.concatenate([_real(query), _real(key)])
+    return dot(scale, np.tanh(together @ _real(kernel)))
+
+
+def location(query, kernel, length):
+    """Scores of positions from the query alone, W_a q: no key is read.
+
+    Source: Luong 2015, sec. 3.1, "location": a shorter source takes the first of the scores, a
+    longer one is not attended to behind the last.
+
+    Args:
+        query: (U,).
+        kernel: (U, L), W_a transposed.
+        length: Int, the number of source positions.
+
+    Returns:
+        (length,), -inf from position L on.
+    """
+    scores = _real(query) @ _real(kernel)
+    result = np.full(length, -np.inf)
+    for j in range(min(length, len(scores))):
+        result[j] = scores[j]
+    return result
+
+
+def location_features(previous, filters):
+    """The features of each position in the previous alignments, f = F * alpha.
+
+    Source: Chorowski 2015, eq. 8. As in Keras the filter is not turned round, stands with its
+    middle on the position, and reads zeros off either end:
+        f_j = sum_w alpha_{j + w - (W - 1) / 2} F_w.
+
+    Args:
+        previous: (S,).
+        filters: (W, 1, F), W odd.
+
+    Returns:
+        (S, F).
+    """
+    previous, filters = _real(previous), _real(filters)
+    width, _, depth = filters.shape
+    if width % 2 == 0:
+        raise ValueError(f"Expected an odd number of taps. Received: {width}")
+    result = np.zeros((len(previous), depth))
+    for j in range(len(previous)):
+        for w in range(width):
+            k = j + w - width // 2
+            if 0 <= k < len(previous):
+                result[j] += previous[k] * filters[w, 0]
+    return result
+
+
+def location_sensitive(query, key, feature, query_kernel, key_kernel, feature_kernel, bias, scale):
+    """Scores by a small network that also reads where attention was, w^T tanh(W q + V k + U f + b).
+
+    Source: Chorowski 2015, eq. 9.
+
+    Args:
+        query: (U,).
+        key: (C,).
+        feature: (F,), a row of `location_features`.
+        query_kernel: (U, A).
+        key_kernel: (C, A).
+        feature_kernel: (F, A).
+        bias: (A,).
+        scale: (A,), their w.
+
+    Returns:
+        Float.
+    """
+    hidden = _real(query) @ _real(query_kernel) + _real(key) @ _real(key_kernel)
+    hidden = hidden + _real(feature) @ _real(feature_kernel) + _real(bias)
+    return dot(scale, np.tanh(hidden))
+
+
+def coverage(query, key, covered, query_kernel, key_kernel, coverage_kernel, bias, scale):
+    """Scores by a small network that also reads how much attention its position has had.
+
+    Source: See 2017, eq. 11: v^T tanh(W_h k + W_s q + w_c c + b), c the sum of the alignments of
+    the position so far (eq. 10).
+
+    Args:
+        query: (U,).
+        key: (C,).
+        covered: Float, c.
+        query_kernel: (U, A).
+        key_kernel: (C, A).
+        coverage_kernel: (1, A), w_c.
+        bias: (A,).
+        scale: (A,), v.
+
+    Returns:
+        Float.
+    """
+    hidden = _real(query) @ _real(query_kernel) + _real(key) @ _real(key_kernel)
+    hidden = hidden + float(covered) * _real(coverage_kernel)[0] + _real(bias)
+    return dot(scale, np.tanh(hidden))
+
+
+def fertility(key, kernel, most):
+    """How many tokens a source token is expected to make, N sigmoid(U_f h), between 0 and N.
+
+    Source: Tu 2016, sec. 3.1.1, linguistic coverage, where the covered amount is the sum of the
+    past alignments over this.
+
+    Args:
+        key: (C,).
+        kernel: (C, 1), U_f transposed.
+        most: Float, N.
+
+    Returns:
+        Float.
+    """
+    return float(most * sigmoid(dot(key, _real(kernel)[:, 0])))
+
+
 # === Attention ===
 
 
@@ -459,6 +780,201 @@ def attend(score_fn, queries, values, keys=None, mask=None, attention_mask=None)
                 if visible[j]:
                     contexts[b, i] += alignments[b, i, j] * values[b, j]
     return contexts, alignments
+
+
+def multi_head(
+    score_fn,
+    queries,
+    keys,
+    values,
+    query_kernel,
+    key_kernel,
+    value_kernel,
+    output_kernel,
+    heads,
+    mask=None,
+):
+    """Attends several times, each head to its own slice of the projections.
+
+    Source: Vaswani 2017, sec. 3.2.2: head_i = attention(Q W_i^Q, K W_i^K, V W_i^V), and
+    [head_1; ...; head_H] W^O. The kernels of the heads stand side by side. No biases.
+
+    Args:
+        score_fn: Function (query (P/H,), key (P/H,)) -> float.
+        queries: (B, Q, U).
+        keys: (B, S, C).
+        values: (B, S, D).
+        query_kernel: (U, P).
+        key_kernel: (C, P).
+        value_kernel: (D, W).
+        output_kernel: (W, D').
+        heads: Int, H, a divisor of P and of W.
+        mask: Bool (B, S), or None: which sources are tokens.
+
+    Returns:
+        Contexts (B, Q, D') and alignments of the heads (B, H, Q, S).
+    """
+    queries = _real(queries) @ _real(query_kernel)
+    keys = _real(keys) @ _real(key_kernel)
+    values = _real(values) @ _real(value_kernel)
+    if queries.shape[2] % heads or values.shape[2] % heads:
+        raise ValueError(
+            f"Expected widths that {heads} divides. Received: {queries.shape[2]} and "
+            f"{values.shape[2]}"
+        )
+    narrow, deep = queries.shape[2] // heads, values.shape[2] // heads
+    contexts, alignments = [], []
+    for head in range(heads):
+        slices = slice(head * narrow, (head + 1) * narrow)
+        context, alignment = attend(
+            score_fn,
+            queries[:, :, slices],
+            values[:, :, head * deep : (head + 1) * deep],
+            keys=keys[:, :, slices],
+            mask=mask,
+        )
+        contexts.append(context)
+        alignments.append(alignment)
+    return np.concatenate(contexts, axis=2) @ _real(output_kernel), np.stack(alignments, axis=1)
+
+
+# === Windows: which positions of one source a query may read ===
+# Positions are counted from 0. A window is clipped at both ends of the source.
+
+
+def local_m(scores, t, width, mask=None):
+    """The softmax over the window |j - t| <= D around the query's own position t.
+
+    Source: Luong 2015, sec. 3.2, "local-m".
+
+    Args:
+        scores: (S,).
+        t: Int, the query's position in the target.
+        width: D, positions to either side.
+        mask: Bool (S,), or None.
+
+    Returns:
+        (S,), zero outside the window; all zeros where it holds no token.
+    """
+    scores = _real(scores)
+    window = [abs(j - t) <= width for j in range(len(scores))]
+    if mask is not None:
+        window = [inside and bool(token) for inside, token in zip(window, mask, strict=True)]
+    return softmax(scores, window)
+
+
+def predicted_position(query, kernel, scale, length):
+    """The real number p_t = S sigmoid(v_p^T tanh(W_p q)) between 0 and S.
+
+    Source: Luong 2015, sec. 3.2, "local-p".
+
+    Args:
+        query: (U,).
+        kernel: (U, A), W_p transposed.
+        scale: (A,), v_p.
+        length: S, the tokens of the source.
+
+    Returns:
+        Float.
+    """
+    return float(length * sigmoid(dot(scale, np.tanh(_real(query) @ _real(kernel)))))
+
+
+def local_p(scores, position, width, mask=None):
+    """The softmax over the window |j - p| <= D, times the Gaussian exp(-(j - p)^2 / (2 sigma^2)).
+
+    Source: Luong 2015, sec. 3.2, "local-p", sigma = D / 2. The products are not normalised again:
+    their sum is at most 1.
+
+    Args:
+        scores: (S,).
+        position: Float, p.
+        width: D > 0, positions to either side.
+        mask: Bool (S,), or None.
+
+    Returns:
+        (S,), zero outside the window; all zeros where it holds no token.
+    """
+    result = local_m(scores, position, width, mask)
+    sigma = width / 2.0
+    for j in range(len(result)):
+        result[j] *= math.exp(-((j - position) ** 2) / (2.0 * sigma**2))
+    return result
+
+
+# === Monotonic attention: one query of one source ===
+
+
+def monotonic_expected(chances, previous):
+    """The expected alignments of a reader that starts where it last stopped, and may stop there.
+
+    Source: Raffel 2017, eq. 9: alpha_j = p_j sum_{k<=j} previous_k prod_{l=k}^{j-1} (1 - p_l). The
+    reader passes the end with the probability that is missing from the sum.
+
+    Args:
+        chances: (S,), p_j: to stop at j when there.
+        previous: (S,), the alignments of the query before; one-hot at 0 for the first query.
+
+    Returns:
+        (S,), of sum at most that of `previous`.
+    """
+    chances, previous = _real(chances), _real(previous)
+    result = np.zeros(len(chances))
+    for j in range(len(chances)):
+        for k in range(j + 1):
+            passed = 1.0
+            for i in range(k, j):
+                passed *= 1.0 - chances[i]
+            result[j] += chances[j] * previous[k] * passed
+    return result
+
+
+def monotonic_hard(chances, previous):
+    """The first position from the previous one on whose chance exceeds 1/2.
+
+    Source: Raffel 2017, sec. 2.2, with a threshold in the place of the draws. Once past the end,
+    the reader never comes back.
+
+    Args:
+        chances: (S,).
+        previous: (S,), one-hot or zeros.
+
+    Returns:
+        (S,), one-hot, or zeros where there is no such position.
+    """
+    chances, previous = _real(chances), _real(previous)
+    result = np.zeros(len(chances))
+    reading = False
+    for j in range(len(chances)):
+        reading = reading or previous[j] == 1.0
+        if reading and chances[j] > 0.5:
+            result[j] = 1.0
+            break
+    return result
+
+
+# === Coverage ===
+
+
+def coverage_penalty(alignments):
+    """How far each query reads again what was read: sum_j min(a_tj, c_tj), c_t the sum before t.
+
+    Source: See 2017, eq. 12.
+
+    Args:
+        alignments: (T, S), of one target and its source.
+
+    Returns:
+        (T,), 0 at first.
+    """
+    alignments = _real(alignments)
+    steps, length = alignments.shape
+    result = np.zeros(steps)
+    for t in range(steps):
+        for j in range(length):
+            covered = math.fsum(alignments[before, j] for before in range(t))
+            result[t] += min(alignments[t, j], covered)
+    return result
 
 
 # === Summaries: one vector a source ===
@@ -677,6 +1193,61 @@ def output_logits(features, kernel, bias):
     return _real(features) @ _real(kernel) + _real(bias)
 
 
+# === Copying, of one row ===
+
+
+def copy_slots(source_ids, source_to_target, source_size, target_size):
+    """Where in the extended target vocabulary the copy of each source token goes.
+
+    Source: See 2017, sec. 2.2 (the union of the vocabulary and the words of the source); the ids
+    are DESIGN.md's. PAD, BOS, EOS and UNK go to themselves; a token that the target vocabulary has,
+    to its id there; any other to target_size + j, j the first position of its id in the row.
+
+    Args:
+        source_ids: Int (S,); source_size + j is an unknown token, j its first position.
+        source_to_target: Int (source_size,): the target's id of each source token, or UNK.
+        source_size: Int, the size of the source vocabulary.
+        target_size: Int, the size of the target vocabulary.
+
+    Returns:
+        Int (S,), each below target_size + S.
+    """
+    source_ids = [int(token_id) for token_id in source_ids]
+    slots = []
+    for token_id in source_ids:
+        if token_id in (PAD, BOS, EOS, UNK):
+            slots.append(token_id)
+        elif token_id < source_size and int(source_to_target[token_id]) != UNK:
+            slots.append(int(source_to_target[token_id]))
+        else:
+            slots.append(target_size + source_ids.index(token_id))
+    return np.array(slots, np.int64)
+
+
+def pointer_generator(logits, gate, alignments, slots, width):
+    """Mixes generating and copying, p(w) = g P_vocab(w) + (1 - g) sum of alpha_j where x_j is w.
+
+    Source: See 2017, eq. 9.
+
+    Args:
+        logits: (V,).
+        gate: Float in (0, 1), g: the probability of generating.
+        alignments: (S,).
+        slots: Int (S,), from `copy_slots`.
+        width: Int >= V, the size of the extended vocabulary.
+
+    Returns:
+        Probabilities (width,), of sum 1 where the alignments have sum 1.
+    """
+    generated = softmax(logits)
+    result = np.zeros(width)
+    for token_id in range(len(generated)):
+        result[token_id] += gate * generated[token_id]
+    for j, slot in enumerate(slots):
+        result[slot] += (1.0 - gate) * float(alignments[j])
+    return result
+
+
 # === Decoder ===
 
 
@@ -739,7 +1310,7 @@ def decode_step(variant, embedded, states, fed, encoded, weights):
     "attend_update", Bahdanau 2015, sec. 3.1 and A.2.2: the context from s_{t-1}; s_t from
     [embedded; context; fed]; the features from s_t (eq. 4) or s_{t-1} (sec. A.2.2), context and
     embedded. With the fixed context this is the decoder of Cho 2014, app. A, but for their cell,
-    where the reset gate also covers C c. The s of a stack is the top layer's h.
+    where the reset gate also covers C c (`cho_step`). The s of a stack is the top layer's h.
 
     Args:
         variant: A `Variant`.

@@ -7,11 +7,12 @@ import functools
 import keras
 import numpy as np
 
-from keras_attn import text, zoo
+from keras_attn import layers, text, zoo
 
 WORDS = ["abc", "de", "fghij", "kl mn", "a", "hello", "ünïcødé", "zzz"]
 SPOKEN = ["c b a", "e d", "j i h g f", "n m l k", "a", "o l l e h", "é d ø c ï n ü", "z z z"]
 CLASSIC = ["context_every_step", "context_as_init", "combined", "attention"]
+PLAIN = [*CLASSIC, *(f"attention_{s}" for s in ("additive", "dot", "general", "scaled_dot"))]
 
 
 @functools.cache
@@ -25,7 +26,7 @@ def tokenizers():
 def randomised(model, scale=0.4, seed=0):
     """Give every weight small random values, so that nothing is zero by its initialiser."""
     rng = np.random.default_rng(seed)
-    for weight in model.weights:
+    for weight in model.trainable_weights:
         weight.assign(rng.normal(0, scale, weight.shape))
     return model
 
@@ -42,6 +43,14 @@ def small(name, **options):
 def shared(name):
     """Return `small(name)`, made once: do not train it."""
     return small(name)
+
+
+def chooses(model):
+    """Return whether a model's attention chooses one position, which has no gradient."""
+    attention = getattr(model.decoder.context, "attention", None)
+    return isinstance(getattr(attention, "normaliser", None), layers.Hard) or isinstance(
+        getattr(attention, "window", None), layers.MonotonicWindow
+    )
 
 
 def some_ids(model, rows=5, length=9, targets=6, seed=0):

@@ -16,16 +16,18 @@ from keras_attn.zoo import options
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"<!-- test: run -->\n```python\n(.*?)```", README, re.DOTALL)
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+TEXT = "".join(page.read_text() for page in PAGES)
+BLOCKS = re.findall(r"<!-- test: run -->\n```python\n(.*?)```", TEXT, re.DOTALL)
 RESULTS = json.loads((ROOT / "zoo" / "variants_on_dates.json").read_text())
 
 
 def test_every_block_of_python_is_run():
-    assert len(BLOCKS) == README.count("```python") >= 4
+    assert len(BLOCKS) == TEXT.count("```python") >= 4
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda b: b.splitlines()[-1][:30])
-def test_code_of_the_readme_runs(block, tmp_path):
+def test_code_of_the_pages_runs(block, tmp_path):
     done = subprocess.run(
         [sys.executable, "-W", "error::UserWarning", "-c", block],
         cwd=tmp_path,

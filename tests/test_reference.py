@@ -1,6 +1,8 @@
 """The reference against numbers worked out by hand, stock Keras layers and its own properties."""
 
 import ast
+import functools
+import itertools
 import math
 import os
 import pathlib
@@ -23,6 +25,7 @@ KINDS = sorted(reference.NUM_STATES)
 KERAS_LAYERS = {
     "lstm": keras.layers.LSTM,
     "gru": keras.layers.GRU,
+    "gru_before": functools.partial(keras.layers.GRU, reset_after=False),
     "simple_rnn": keras.layers.SimpleRNN,
 }
 # Right-padded, gaps at either end and inside, a single token.
@@ -36,7 +39,7 @@ def random(*shape, seed=0):
 
 def cell_weights(kind, inputs, units, seed=0):
     """A random triple of weights, in the shapes that Keras gives them."""
-    gates = {"lstm": 4, "gru": 3, "simple_rnn": 1}[kind]
+    gates = {"lstm": 4, "gru": 3, "gru_before": 3, "simple_rnn": 1}[kind]
     bias = (2, gates * units) if kind == "gru" else (gates * units,)
     return (
         random(inputs, gates * units, seed=seed + 1),
@@ -114,10 +117,114 @@ def test_softmax_of_a_batch_goes_row_by_row():
     assert_close(result.sum(axis=-1), np.ones((2, 4)))
 
 
+def test_a_score_of_minus_infinity_is_as_good_as_masked():
+    scores = [-np.inf, 0.5, -np.inf, 1.0]
+    for function in (reference.softmax, reference.sparsemax, reference.hardmax):
+        assert_close(function(scores), function([7.0, 0.5, 7.0, 1.0], [0, 1, 0, 1]), 0)
+        assert_close(function([-np.inf, 2.0], [1, 0]), [0.0, 0.0])
+    noise = random(4)
+    assert_close(
+        reference.gumbel_softmax(scores, noise, 0.5),
+        reference.gumbel_softmax([7.0, 0.5, 7.0, 1.0], noise, 0.5, [0, 1, 0, 1]),
+        0,
+    )
+
+
 def test_log_softmax():
     logits = [5.0, 5.0 + LN3, 5.0 + math.log(4)]
     assert_close(reference.log_softmax(logits), np.log([1 / 8, 3 / 8, 4 / 8]))
     assert_close(reference.log_softmax([0.0, -np.inf]), [0.0, -np.inf])
+
+
+def test_sparsemax_by_hand():
+    # [1, .5, -5]: 1 + 1 > 1; 1 + 2 * .5 > 1.5; 1 - 3 * 5 < -3.5: k = 2, tau = (1.5 - 1) / 2 = .25.
+    assert_close(reference.sparsemax([1.0, 0.5, -5.0]), [0.75, 0.25, 0.0])
+    # [2, 0, 1]: 1 + 2 > 2; 1 + 2 * 1 = 3 is not above 3: k = 1, tau = 1.
+    assert_close(reference.sparsemax([2.0, 0.0, 1.0]), [1.0, 0.0, 0.0])
+    assert_close(reference.sparsemax([0.0, 0.0]), [0.5, 0.5])
+    assert_close(reference.sparsemax([1000.0, 999.5]), [0.75, 0.25])
+    assert_close(reference.sparsemax([9.0, 1.0, np.nan, 0.5], [0, 1, 0, 1]), [0, 0.75, 0, 0.25])
+    assert_close(reference.sparsemax([1.0, 2.0], [False, False]), [0.0, 0.0])
+
+
+def test_sparsemax_of_two_scores_is_a_ramp():
+    # Between differences of -1 and 1 it is linear: p = (1 + difference) / 2.
+    for difference in (-3.0, -1.0, -0.5, 0.0, 0.5, 1.0, 3.0):
+        first = min(max((1 + difference) / 2, 0), 1)
+        assert_close(reference.sparsemax([difference, 0.0]), [first, 1 - first])
+
+
+def test_sparsemax_is_the_nearest_point_of_the_simplex():
+    # On the face of each set of positions the nearest point is the scores less a common number; of
+    # the faces that hold theirs, the nearest wins.
+    scores = 2 * random(6, 5)
+    result = reference.sparsemax(scores)
+    for b in range(6):
+        best = None
+        for size in range(1, 6):
+            for face in map(list, itertools.combinations(range(5), size)):
+                point = np.zeros(5)
+                point[face] = scores[b, face] - (scores[b, face].sum() - 1) / size
+                distance = np.sum((point - scores[b]) ** 2)
+                if np.all(point >= 0) and (best is None or distance < best[0]):
+                    best = distance, point
+        assert_close(result[b], best[1])
+    assert np.any(result == 0) and np.any((result > 0).sum(axis=1) > 1)
+    assert_close(result.sum(axis=1), np.ones(6))
+    assert_close(reference.sparsemax(result), result)  # a point of the simplex stays
+    assert_close(reference.sparsemax(scores + 3.0), result)
+
+
+def test_hardmax_by_hand():
+    assert_close(reference.hardmax([1.0, 3.0, 2.0]), [0.0, 1.0, 0.0])
+    assert_close(reference.hardmax([1.0, 3.0, 3.0]), [0.0, 1.0, 0.0])  # the first of equals
+    assert_close(reference.hardmax([9.0, -3.0, np.nan, -2.0], [0, 1, 0, 1]), [0, 0, 0, 1])
+    assert_close(reference.hardmax([1.0, 2.0], [False, False]), [0.0, 0.0])
+
+
+def test_gumbel_softmax_by_hand():
+    scores = [0.0, LN3]
+    assert_close(reference.gumbel_softmax(scores, [0.0, 0.0], 1.0), [0.25, 0.75])
+    assert_close(reference.gumbel_softmax(scores, [LN3, 0.0], 1.0), [0.5, 0.5])
+    assert_close(reference.gumbel_softmax(scores, [0.0, 0.0], 0.5), [0.1, 0.9])  # 1 : 3^2
+    assert_close(
+        reference.gumbel_softmax([np.nan, *scores], [np.nan, 0.0, 0.0], 0.5, [0, 1, 1]),
+        [0.0, 0.1, 0.9],
+    )
+    assert_close(reference.gumbel_softmax(scores, [0.0, 0.0], 1.0, [False, False]), [0.0, 0.0])
+
+
+def test_gumbel_softmax_needs_no_normalised_scores():
+    # log pi is the scores less a number of the row, and a softmax forgets that.
+    scores, noise, mask = random(3, 2, 5), random(3, 2, 5, seed=1), random(3, 1, 5) > -0.5
+    assert_close(
+        reference.gumbel_softmax(scores, noise, 0.3, mask),
+        reference.softmax((scores + noise) / 0.3, mask),
+    )
+
+
+def test_normalisers_of_a_batch_go_row_by_row():
+    scores, mask = 2 * random(3, 4, 5), random(3, 1, 5, seed=1) > -0.5
+    for function in (
+        reference.sparsemax,
+        reference.hardmax,
+        lambda scores, mask: reference.gumbel_softmax(scores, np.zeros(scores.shape), 0.5, mask),
+    ):
+        result = function(scores, mask)
+        for b in range(3):
+            for q in range(4):
+                assert_close(result[b, q], function(scores[b, q], mask[b, 0]))
+        assert_close(result.sum(axis=-1), np.ones((3, 4)))
+
+
+def test_cold_gumbel_softmax_draws_as_often_as_the_softmax_says():
+    # The coldest relaxed sample is the one-hot of the largest perturbed score.
+    scores = np.array([0.0, LN3, math.log(4)])
+    noise = np.random.default_rng(0).gumbel(size=(4000, 3))
+    perturbed = np.broadcast_to(scores, noise.shape)
+    draws = reference.gumbel_softmax(perturbed, noise, 1e-6)
+    assert_close(draws, reference.hardmax(perturbed + noise), 1e-9)
+    assert_close(draws.mean(axis=0), [1 / 8, 3 / 8, 4 / 8], 0.03)  # 3 deviations are .024
 
 
 # === Recurrent cells ===
@@ -143,6 +250,61 @@ def test_gru_step_by_hand():
     recurrent_kernel = [[0.0, 0.0, LN2 / 2]]
     bias = [[0.0, 0.0, -1.0], [0.0, 0.0, LN2]]
     assert_close(reference.gru_step([[1.0]], [[2.0]], kernel, recurrent_kernel, bias), [[1.65]])
+
+
+def test_gru_before_step_by_hand():
+    # x = 1, h = [2, 4]; z = sigmoid(ln3) = .75 in both, r = [sigmoid(0), sigmoid(-ln3)] = [.5,
+    # .25], so r h = [1, 1]: candidates tanh(1 * ln2 + 1 * 1 - 1) = .6 and tanh(1 * ln3) = .8.
+    # h' = [.75 * 2 + .25 * .6, .75 * 4 + .25 * .8] = [1.65, 3.2].
+    kernel = [[LN3, LN3, 0.0, -LN3, 0.0, 0.0]]
+    recurrent_kernel = np.zeros((2, 6))
+    recurrent_kernel[:, 4] = [LN2, 1.0]
+    recurrent_kernel[:, 5] = [0.0, LN3]
+    bias = [0.0, 0.0, 0.0, 0.0, -1.0, 0.0]
+    h = reference.gru_before_step([[1.0]], [[2.0, 4.0]], kernel, recurrent_kernel, bias)
+    assert_close(h, [[1.65, 3.2]])
+
+
+def test_the_order_of_reset_and_product_shows_with_two_units_alone():
+    def both(units):
+        kernel, recurrent_kernel, bias = cell_weights("gru_before", 3, units)
+        x, h = random(2, 3), random(2, units)
+        before = reference.gru_before_step(x, h, kernel, recurrent_kernel, bias)
+        after = reference.gru_step(x, h, kernel, recurrent_kernel, [bias, np.zeros(3 * units)])
+        return before, after
+
+    assert_close(*both(1))
+    before, after = both(2)
+    assert not np.isclose(before, after).any()
+
+
+def test_cho_step_by_hand():
+    # x = 1, c = 3, h = 2; z = sigmoid(3 * ln3 / 3) = .75, r = sigmoid(-3 * ln3 / 3) = .25;
+    # candidate = tanh(1 * 1 - 1 + .25 (2 * ln2 + 3 * 2 ln2 / 3)) = tanh(ln2) = .6;
+    # h' = .75 * 2 + .25 * .6 = 1.65.
+    h = reference.cho_step(
+        [[1.0]],
+        [[3.0]],
+        [[2.0]],
+        [[0.0, 0.0, 1.0]],
+        [[0.0, 0.0, LN2]],
+        [[LN3 / 3, -LN3 / 3, 2 * LN2 / 3]],
+        [0.0, 0.0, -1.0],
+    )
+    assert_close(h, [[1.65]])
+
+
+def test_cho_step_is_a_gru_whose_recurrent_bias_is_the_projected_context():
+    kernel, recurrent_kernel, bias = cell_weights("gru_before", 3, 4)
+    x, context, h, context_kernel = random(2, 3), random(2, 5), random(2, 4), random(5, 12)
+    weights = kernel, recurrent_kernel
+    result = reference.cho_step(x, context, h, *weights, context_kernel, bias)
+    for b in range(2):
+        row = slice(b, b + 1)
+        biases = [bias, context[b] @ context_kernel]
+        assert_close(result[row], reference.gru_step(x[row], h[row], *weights, biases))
+    without = reference.cho_step(x, context, h, *weights, np.zeros((5, 12)), bias)
+    assert_close(without, reference.gru_step(x, h, *weights, [bias, np.zeros(12)]))
 
 
 def test_simple_rnn_step_by_hand():
@@ -282,6 +444,33 @@ def test_stacked_backwards_is_the_stack_on_the_reversed_source():
     assert_close(states, reversed_states, 0)
 
 
+def test_reverse_by_length_by_hand():
+    rows = [[5, 6, 7, 2, 0], [5, 6, 2, 0, 0], [5, 2, 0, 0, 0], [2, 0, 0, 0, 0], [0, 0, 0, 0, 0]]
+    lengths = [4, 3, 2, 1, 0]
+    result = reference.reverse_by_length(rows, lengths)
+    expected = [[7, 6, 5, 2, 0], [6, 5, 2, 0, 0], *rows[2:]]
+    assert np.array_equal(result, expected) and np.issubdtype(result.dtype, np.integer)
+    assert np.array_equal(reference.reverse_by_length(result, lengths), rows)
+
+
+def test_reverse_by_length_of_vectors():
+    rows = random(2, 4, 3)
+    result = reference.reverse_by_length(rows, [4, 2])
+    assert_close(result[0], rows[0, [2, 1, 0, 3]], 0)
+    assert_close(result[1], rows[1], 0)
+
+
+def test_a_layer_reads_the_words_backwards_either_way():
+    # Without EOS a reversed source read forwards is the source read backwards.
+    inputs, weights = random(2, 4, 3), cell_weights("gru", 3, 4)
+    words = [[1, 1, 1, 0], [1, 0, 0, 0]]  # EOS at 3 and at 1 is masked out
+    turned = reference.reverse_by_length(inputs, [4, 2])
+    outputs, states = reference.run_rnn("gru", turned, words, weights)
+    expected, final = reference.run_rnn("gru", inputs, words, weights, backwards=True)
+    assert_close(states, final, 0)
+    assert_close(reference.reverse_by_length(outputs, [4, 2]), expected, 0)
+
+
 # === Scores ===
 
 
@@ -303,6 +492,115 @@ def test_scores_by_hand():
 def test_general_with_an_identity_is_dot():
     query, key = random(4), random(4, seed=1)
     assert_close(reference.general(query, key, np.eye(4)), reference.dot(query, key))
+
+
+def test_low_rank_by_hand():
+    # q Wq = [1 + 2 * 3, 2 * 1] = [7, 2], k Wk = [2 * 1, 2 * -1] = [2, -2]: 14 - 4 = 10
+    query_kernel, key_kernel = [[1.0, 0.0], [3.0, 1.0]], [[1.0, -1.0]]
+    assert reference.low_rank([1.0, 2.0], [2.0], query_kernel, key_kernel) == 10.0
+
+
+def test_low_rank_is_general_with_a_kernel_of_low_rank():
+    query, key, query_kernel, key_kernel = random(4), random(3), random(4, 2), random(3, 2)
+    assert_close(
+        reference.low_rank(query, key, query_kernel, key_kernel),
+        reference.general(query, key, query_kernel @ key_kernel.T),
+    )
+
+
+def test_concat_by_hand():
+    # [q; k] = [1, 2, 3]: tanh([1 * ln2, 3 * ln3 - 2 * ln3]) = [.6, .8]; scale [10, 5]: 10
+    kernel = [[LN2, 0.0], [0.0, -LN3], [0.0, LN3]]
+    assert_close(reference.concat([1.0, 2.0], [3.0], kernel, [10.0, 5.0]), 10.0)
+
+
+def test_concat_is_additive_with_its_kernels_one_below_the_other():
+    query, key, query_kernel, key_kernel, scale = (
+        random(4),
+        random(3),
+        random(4, 5),
+        random(3, 5),
+        random(5),
+    )
+    assert_close(
+        reference.concat(query, key, np.concatenate([query_kernel, key_kernel]), scale),
+        reference.additive(query, key, query_kernel, key_kernel, scale),
+    )
+
+
+def test_location_by_hand():
+    # q @ kernel = [1, 2, 3]; a source of two takes the first two, one of four lacks a score.
+    query, kernel = [1.0, 2.0], [[1.0, 0.0, 3.0], [0.0, 1.0, 0.0]]
+    assert_close(reference.location(query, kernel, 2), [1.0, 2.0])
+    scores = reference.location(query, kernel, 4)
+    assert_close(scores, [1.0, 2.0, 3.0, -np.inf])
+    assert reference.softmax(scores)[3] == 0
+    assert_close(reference.softmax(scores), [*reference.softmax([1.0, 2.0, 3.0]), 0.0])
+
+
+def test_location_features_by_hand():
+    # Taps 1, 2, 3: .2 * 2 + .3 * 3 = 1.3; .2 + .3 * 2 + .5 * 3 = 2.3; .3 + .5 * 2 = 1.3. Taps 1, 0,
+    # 0 read the neighbour on the left.
+    filters = [[[1.0, 1.0]], [[2.0, 0.0]], [[3.0, 0.0]]]
+    features = reference.location_features([0.2, 0.3, 0.5], filters)
+    assert_close(features, [[1.3, 0.0], [2.3, 0.2], [1.3, 0.3]])
+    with pytest.raises(ValueError, match="Received: 2"):
+        reference.location_features([0.2, 0.3, 0.5], filters[:2])
+
+
+@pytest.mark.parametrize("width", [1, 3, 9])
+def test_location_features_agree_with_keras(width):
+    previous, filters = random(2, 5), random(width, 1, 4)
+    layer = keras.layers.Conv1D(4, width, padding="same", use_bias=False, dtype="float64")
+    layer.build((None, None, 1))
+    layer.set_weights([filters])
+    expected = np.asarray(layer(previous[:, :, np.newaxis]))
+    for b in range(2):
+        assert_close(reference.location_features(previous[b], filters), expected[b])
+
+
+def test_location_sensitive_by_hand():
+    # q = 1, k = 2, f = 3: tanh([ln2 + 3 * 1 - 3, 2 * ln3 + 3 * -1 + 3 - ln3]) = [.6, .8].
+    kernels = [[LN2, 0.0]], [[0.0, LN3]], [[1.0, -1.0]]
+    score = reference.location_sensitive(
+        [1.0], [2.0], [3.0], *kernels, [-3.0, 3.0 - LN3], [10.0, 5.0]
+    )
+    assert_close(score, 10.0)
+
+
+def test_coverage_by_hand():
+    # The same numbers, 3 the amount covered.
+    kernels = [[LN2, 0.0]], [[0.0, LN3]], [[1.0, -1.0]]
+    score = reference.coverage([1.0], [2.0], 3.0, *kernels, [-3.0, 3.0 - LN3], [10.0, 5.0])
+    assert_close(score, 10.0)
+
+
+def test_scores_that_read_the_past_are_additive_where_that_is_nothing():
+    query, key, scale, zeros = random(4), random(3), random(5), np.zeros(5)
+    kernels = random(4, 5), random(3, 5)
+    expected = reference.additive(query, key, *kernels, scale)
+    coverage_kernel, feature_kernel = random(1, 5), random(2, 5)
+    assert_close(
+        reference.coverage(query, key, 0.0, *kernels, coverage_kernel, zeros, scale), expected
+    )
+    assert_close(
+        reference.location_sensitive(
+            query, key, [0.0, 0.0], *kernels, feature_kernel, zeros, scale
+        ),
+        expected,
+    )
+    # The covered amount is a feature of width 1.
+    bias = random(5, seed=1)
+    assert_close(
+        reference.coverage(query, key, 0.7, *kernels, coverage_kernel, bias, scale),
+        reference.location_sensitive(query, key, [0.7], *kernels, coverage_kernel, bias, scale),
+    )
+
+
+def test_fertility_by_hand():
+    # 2 sigmoid(1 * ln3 + 2 * 0) = 2 * .75
+    assert_close(reference.fertility([1.0, 2.0], [[LN3], [0.0]], 2.0), 1.5)
+    assert_close(reference.fertility([1.0, 2.0], [[0.0], [0.0]], 2.0), 1.0)
 
 
 # === Attention ===
@@ -369,6 +667,207 @@ def test_a_score_of_zero_everywhere_gives_the_mean():
     values = random(4, 5, 3)
     contexts, _ = reference.attend(lambda query, key: 0.0, random(4, 1, 2), values, mask=MASK)
     assert_close(contexts[:, 0], reference.summary_mean(values, MASK))
+
+
+def test_multi_head_by_hand():
+    # Two heads of width 1. Head 0: scores 0, ln3, so 1/4, 3/4 of values 4, 0: 1. Head 1: scores
+    # ln3, 0, so 3/4, 1/4 of values 8, 16: 10. The output kernel exchanges the two.
+    exchange = [[0.0, 1.0], [1.0, 0.0]]
+    contexts, alignments = reference.multi_head(
+        reference.dot,
+        [[[1.0, 1.0]]],
+        [[[0.0, LN3], [LN3, 0.0], [9.0, 9.0]]],
+        [[[4.0, 8.0], [0.0, 16.0], [7.0, 7.0]]],
+        np.eye(2),
+        np.eye(2),
+        np.eye(2),
+        exchange,
+        heads=2,
+        mask=[[1, 1, 0]],
+    )
+    assert_close(alignments, [[[[0.25, 0.75, 0.0]], [[0.75, 0.25, 0.0]]]])
+    assert_close(contexts, [[[10.0, 1.0]]])
+
+
+def test_one_head_between_identities_is_attend():
+    queries, keys, values = random(4, 3, 2), random(4, 5, 2), random(4, 5, 3)
+    contexts, alignments = reference.multi_head(
+        reference.dot, queries, keys, values, np.eye(2), np.eye(2), np.eye(3), np.eye(3), 1, MASK
+    )
+    expected, weights = reference.attend(reference.dot, queries, values, keys, MASK)
+    assert_close(contexts, expected)
+    assert_close(alignments, weights[:, np.newaxis])
+
+
+def test_multi_head_agrees_with_keras():
+    queries, keys, values = random(4, 3, 2), random(4, 5, 7), random(4, 5, 3)
+    kernels = random(2, 8), random(7, 8), random(3, 6), random(6, 5)
+    contexts, alignments = reference.multi_head(
+        reference.scaled_dot, queries, keys, values, *kernels, heads=2, mask=MASK
+    )
+    layer = keras.layers.MultiHeadAttention(
+        2, 4, value_dim=3, output_shape=5, use_bias=False, flash_attention=False, dtype="float64"
+    )
+    layer.build(queries.shape, values.shape, keys.shape)
+    shapes = [(2, 2, 4), (7, 2, 4), (3, 2, 3), (2, 3, 5)]  # heads apart from their widths
+    layer.set_weights(
+        [kernel.reshape(shape) for kernel, shape in zip(kernels, shapes, strict=True)]
+    )
+    expected, weights = layer(
+        queries, values, keys, attention_mask=MASK[:, np.newaxis], return_attention_scores=True
+    )
+    assert_close(contexts, expected)
+    assert_close(alignments, weights)
+
+
+def test_multi_head_refuses_widths_that_it_cannot_share_out():
+    with pytest.raises(ValueError, match="2 divides. Received: 3 and 4"):
+        reference.multi_head(
+            reference.dot,
+            random(1, 1, 3),
+            random(1, 2, 3),
+            random(1, 2, 4),
+            *(np.eye(3), np.eye(3), np.eye(4), np.eye(4)),
+            heads=2,
+        )
+
+
+# === Windows ===
+
+
+def test_local_m_by_hand():
+    scores = [0.0, LN3, 0.0, 99.0]
+    assert_close(reference.local_m(scores, 0, 1), [0.25, 0.75, 0.0, 0.0])
+    assert_close(reference.local_m(scores, 1, 1), [0.2, 0.6, 0.2, 0.0])
+    assert_close(reference.local_m(scores, 1, 1, [1, 0, 1, 1]), [0.5, 0.0, 0.5, 0.0])
+    assert_close(reference.local_m(scores, 2, 0), [0.0, 0.0, 1.0, 0.0])
+    assert_close(reference.local_m(scores, 4, 1), [0.0, 0.0, 0.0, 1.0])
+    assert_close(reference.local_m(scores, 5, 1), np.zeros(4))  # behind the source
+    assert_close(reference.local_m(scores, 3, 1, [1, 1, 0, 0]), np.zeros(4))
+
+
+def test_a_window_over_everything_is_a_softmax():
+    scores, mask = random(5), MASK[2]
+    assert_close(reference.local_m(scores, 2, 9, mask), reference.softmax(scores, mask), 0)
+    # So is the wide Gaussian.
+    assert_close(reference.local_p(scores, 1.7, 1e9, mask), reference.softmax(scores, mask))
+
+
+def test_predicted_position_by_hand():
+    # tanh([ln2, ln3]) = [.6, .8]; . [ln3 / 1.2, ln3 / 1.6] = ln3; 8 * .75 = 6
+    scale = [LN3 / 1.2, LN3 / 1.6]
+    assert_close(reference.predicted_position([1.0], [[LN2, LN3]], scale, 8), 6.0)
+    assert_close(reference.predicted_position([1.0], [[LN2, LN3]], [0.0, 0.0], 8), 4.0)
+
+
+def test_local_p_by_hand():
+    # D = 2, sigma = 1: a fifth each, times exp(-2), exp(-1/2), 1, exp(-1/2), exp(-2).
+    gaussian = [math.exp(-2), math.exp(-0.5), 1, math.exp(-0.5), math.exp(-2)]
+    assert_close(reference.local_p(np.zeros(5), 2.0, 2), np.array(gaussian) / 5)
+    # D = 1, sigma = 1/2, between two positions: exp(-.25 / .5) of 1/4 and 3/4.
+    share = math.exp(-0.5)
+    assert_close(reference.local_p([9.0, 0.0, LN3, 9.0], 1.5, 1), [0, share / 4, 3 * share / 4, 0])
+    # The mask takes one of them; position 4.5 of 4 has an empty window.
+    masked = reference.local_p([9.0, 0.0, LN3, 9.0], 1.5, 1, [1, 1, 0, 1])
+    assert_close(masked, [0, share, 0, 0])
+    assert_close(reference.local_p(np.zeros(4), 4.5, 1), np.zeros(4))
+
+
+@pytest.mark.parametrize("position", [0.0, 1.0, 2.3, 4.0, 4.9])
+def test_local_p_without_its_gaussian_is_the_softmax_of_its_window(position):
+    scores, width = 3 * random(5), 2
+    result = reference.local_p(scores, position, width)
+    distances = np.arange(5) - position
+    gaussian = np.exp(-(distances**2) / (2 * (width / 2) ** 2))
+    inside = np.abs(distances) <= width
+    assert_close(result / gaussian, reference.softmax(scores, inside))
+    assert np.all(result[inside] > 0) and result.sum() <= 1
+    assert_close(result / gaussian, reference.local_m(scores, position, width))
+
+
+# === Monotonic attention ===
+
+
+def test_monotonic_expected_by_hand():
+    # From 0: stop at 0 with 1/2; else at 1 with 1/4; else at 2.
+    chances = [0.5, 0.25, 1.0]
+    assert_close(reference.monotonic_expected(chances, [1.0, 0.0, 0.0]), [0.5, 0.125, 0.375])
+    # From 0 or 1: .5 * .5; .25 (.5 * .5 + .5); .5 * .5 * .75 + .5 * .75.
+    assert_close(reference.monotonic_expected(chances, [0.5, 0.5, 0.0]), [0.25, 0.1875, 0.5625])
+    # The last chance below 1: the reader may pass the end, and then does not come back.
+    assert_close(reference.monotonic_expected([0.5, 0.5], [1.0, 0.0]), [0.5, 0.25])
+    assert_close(reference.monotonic_expected([0.5, 0.5], [0.0, 0.0]), [0.0, 0.0])
+
+
+def test_monotonic_expected_obeys_its_recurrence():
+    # Raffel 2017, eqs. 13 and 14: q_j = (1 - p_{j-1}) q_{j-1} + previous_j, alpha_j = p_j q_j.
+    chances, previous = (1 + random(7)) / 2, reference.softmax(random(7, seed=1))
+    q, p, expected = 0.0, 0.0, []
+    for chance, before in zip(chances, previous, strict=True):
+        q = (1 - p) * q + before
+        p = chance
+        expected.append(p * q)
+    result = reference.monotonic_expected(chances, previous)
+    assert_close(result, expected)
+    assert np.all(result >= 0)
+    # What is missing has passed the end: from k on with the product of all 1 - p_l, l >= k.
+    past = sum(previous[k] * np.prod(1 - chances[k:]) for k in range(7))
+    assert_close(result.sum(), 1 - past)
+
+
+def test_monotonic_hard_by_hand():
+    chances = [0.9, 0.5, 0.6, 0.7, 0.1]
+    assert_close(reference.monotonic_hard(chances, [1, 0, 0, 0, 0]), [1, 0, 0, 0, 0])  # stays
+    assert_close(reference.monotonic_hard(chances, [0, 1, 0, 0, 0]), [0, 0, 1, 0, 0])  # .5 is not
+    assert_close(reference.monotonic_hard(chances, [0, 0, 0, 0, 1]), np.zeros(5))
+    assert_close(reference.monotonic_hard(chances, np.zeros(5)), np.zeros(5))
+
+
+def test_certain_chances_make_the_expectation_hard():
+    for chances in itertools.product([0.0, 1.0], repeat=4):
+        for previous in [*np.eye(4), np.zeros(4)]:
+            assert_close(
+                reference.monotonic_expected(chances, previous),
+                reference.monotonic_hard(chances, previous),
+                0,
+            )
+
+
+def test_monotonic_expected_is_the_mean_of_the_process():
+    # Readers that draw at each position whether to stop, for three queries one after the other.
+    generator, readers = np.random.default_rng(0), 4000
+    chances = np.array([[0.3, 0.6, 0.2, 0.5], [0.7, 0.1, 0.4, 0.5], [0.2, 0.5, 0.8, 0.3]])
+    counts = np.zeros((3, 4))
+    for _ in range(readers):
+        position = 0
+        for i in range(3):
+            while position < 4 and generator.uniform() >= chances[i, position]:
+                position += 1
+            if position == 4:
+                break  # past the end for good
+            counts[i, position] += 1
+    alignments = np.eye(4)[0]
+    for i in range(3):
+        alignments = reference.monotonic_expected(chances[i], alignments)
+        assert alignments.sum() <= 1
+        assert_close(counts[i] / readers, alignments, 0.03)  # 3 deviations are at most .024
+
+
+# === Coverage ===
+
+
+def test_coverage_penalty_by_hand():
+    # t = 1: min(.25, .5) + min(.75, .5); t = 2, of the sums [.75, 1.25]: .75 + 0.
+    alignments = [[0.5, 0.5], [0.25, 0.75], [1.0, 0.0]]
+    assert_close(reference.coverage_penalty(alignments), [0.0, 0.75, 0.75])
+
+
+def test_coverage_penalty_is_nothing_on_new_ground_and_one_on_old():
+    assert_close(reference.coverage_penalty(np.eye(4)), np.zeros(4))
+    same = np.tile(reference.softmax(random(5)), (4, 1))
+    assert_close(reference.coverage_penalty(same), [0.0, 1.0, 1.0, 1.0])
+    penalties = reference.coverage_penalty(reference.softmax(random(6, 5)))
+    assert np.all(penalties >= 0) and np.all(penalties <= 1 + 1e-12)
 
 
 # === Summaries ===
@@ -451,6 +950,45 @@ def test_readouts_by_hand():
     # [2, 4] @ [[1, 0, 1], [0, 1, 1]] + [0, 0, 10] = [2, 4, 16]
     logits = reference.output_logits([[2.0, 4.0]], [[1, 0, 1], [0, 1, 1]], [0, 0, 10])
     assert_close(logits, [[2.0, 4.0, 16.0]])
+
+
+# === Copying ===
+
+
+def test_copy_slots_by_hand():
+    # Source 4 is target 8, 6 is 5, 5 is unknown to the target. 9 = 7 + 2 is the unknown token first
+    # seen at 2. Unknown ones go to 10 + their first position.
+    source_to_target = [0, 1, 2, 3, 8, 3, 5]
+    slots = reference.copy_slots([4, 5, 9, 5, 9, 3, 6, 2, 0], source_to_target, 7, 10)
+    assert np.array_equal(slots, [8, 11, 12, 11, 12, 3, 5, 2, 0])
+    assert np.issubdtype(slots.dtype, np.integer)
+
+
+def test_copy_slots_of_a_shared_vocabulary_are_the_ids():
+    ids = [4, 6, 7 + 2, 5, 7 + 2, 2, 0]
+    assert np.array_equal(reference.copy_slots(ids, np.arange(7), 7, 7), ids)
+
+
+def test_special_tokens_go_to_themselves_whatever_the_map_says():
+    slots = reference.copy_slots([0, 1, 2, 3], [9, 9, 9, 9, 9], 5, 10)
+    assert np.array_equal(slots, [0, 1, 2, 3])
+
+
+def test_pointer_generator_by_hand():
+    # Half of [1/4, 3/4]; half of 1/2 to id 1; half of 1/4 + 1/4 to id 2, beyond the vocabulary.
+    p = reference.pointer_generator([0.0, LN3], 0.5, [0.5, 0.25, 0.25], [1, 2, 2], 4)
+    assert_close(p, [0.125, 0.625, 0.25, 0.0])
+
+
+def test_pointer_generator_between_generating_and_copying():
+    logits, alignments = random(6), reference.softmax(random(4))
+    slots = reference.copy_slots([4, 5, 6 + 2, 4], [0, 1, 2, 3, 5, 3], 6, 6)
+    for gate in (0.0, 0.3, 1.0):
+        p = reference.pointer_generator(logits, gate, alignments, slots, 10)
+        copied = np.eye(10)[slots].T @ alignments
+        generated = np.concatenate([reference.softmax(logits), np.zeros(4)])
+        assert_close(p, gate * generated + (1 - gate) * copied)
+        assert_close(p.sum(), 1.0)
 
 
 # === Decoder ===

@@ -22,10 +22,12 @@ class Context(Component):
         uses_query: Whether the context depends on the decoder's state. One that does not is known
             before decoding starts.
         attends: Whether there are alignments; without, they have width 0.
+        terms_depth: The number of terms that a step adds to the loss.
     """
 
     uses_query = False
     attends = False
+    terms_depth = 0
 
     def depth(self, value_depth: int, summary_depth: int) -> int:
         """Return the width of the context vector."""
@@ -35,29 +37,33 @@ class Context(Component):
         """Make the weights from the shapes of queries (B, Q, U) and values (B, S, D)."""
         self.built = True
 
-    def prepare(self, encoded: Encoded) -> Memory:
+    def prepare(self, encoded: Encoded, training: bool = False) -> Memory:
         """Return the memory of a source: here one in which everything has width 0."""
         batch, length = ops.shape(encoded.mask)[0], ops.shape(encoded.mask)[1]
         nothing = self.zeros(batch, length, 0)
         empty = self.zeros(batch, 0)
-        return Memory(nothing, nothing, encoded.mask, summary=empty, start=empty)
+        slots = ops.zeros((batch, 0), dtype="int32")
+        return Memory(nothing, nothing, encoded.mask, summary=empty, start=empty, slots=slots)
 
     def initial_state(self, memory: Memory) -> tuple:
         """Return what the first step carries."""
         return ()
 
-    def step(self, query, memory: Memory, state: tuple):
+    def terms(self, state: tuple, rows):
+        """Return what the step that left `state` adds to the loss, (N, 2), or (N, 0)."""
+        return self.nothing(rows)
+
+    def step(self, query, memory: Memory, state: tuple, training: bool = False):
         """Return context (N, D), alignments (N, S) and the next state for queries (N, U)."""
         raise NotImplementedError
 
-    def sequence(self, queries, memory: Memory):
-        """Return contexts (B, T, D) and alignments (B, T, S) for queries (B, T, U)."""
+    def sequence(self, queries, memory: Memory, training: bool = False):
+        """Return contexts (B, T, D), alignments (B, T, S) and terms for queries (B, T, U)."""
         raise NotImplementedError
 
-
-def no_alignments(context: Context, *shape):
-    """Return alignments of width 0, at least float32 as all alignments are."""
-    return at_least_float32(context.zeros(*shape, 0))
+    def nothing(self, *shape):
+        """Return alignments, or terms, of width 0: at least float32, as they all are."""
+        return at_least_float32(self.zeros(*shape, 0))
 
 
 @contexts.register("none")
@@ -68,15 +74,15 @@ class NoContext(Context):
         """See `Context.depth`."""
         return 0
 
-    def step(self, query, memory, state):
+    def step(self, query, memory, state, training=False):
         """See `Context.step`."""
         rows = ops.shape(query)[0]
-        return self.zeros(rows, 0), no_alignments(self, rows), state
+        return self.zeros(rows, 0), self.nothing(rows), state
 
-    def sequence(self, queries, memory):
+    def sequence(self, queries, memory, training=False):
         """See `Context.sequence`."""
         shape = ops.shape(queries)[:2]
-        return self.zeros(*shape, 0), no_alignments(self, *shape)
+        return self.zeros(*shape, 0), self.nothing(*shape), self.nothing(*shape)
 
 
 @contexts.register("fixed")
@@ -90,21 +96,21 @@ class FixedContext(Context):
         """See `Context.depth`."""
         return summary_depth
 
-    def prepare(self, encoded):
+    def prepare(self, encoded, training=False):
         """See `Context.prepare`."""
         return super().prepare(encoded)._replace(summary=encoded.summary)
 
-    def step(self, query, memory, state):
+    def step(self, query, memory, state, training=False):
         """See `Context.step`."""
         context = rows(memory.summary, like=query)
-        return context, no_alignments(self, ops.shape(query)[0]), state
+        return context, self.nothing(ops.shape(query)[0]), state
 
-    def sequence(self, queries, memory):
+    def sequence(self, queries, memory, training=False):
         """See `Context.sequence`."""
-        batch, length = ops.shape(queries)[0], ops.shape(queries)[1]
+        shape = batch, length = ops.shape(queries)[:2]
         summary = memory.summary
         repeated = ops.broadcast_to(summary[:, None, :], (batch, length, summary.shape[-1]))
-        return repeated, no_alignments(self, batch, length)
+        return repeated, self.nothing(*shape), self.nothing(*shape)
 
 
 @contexts.register("attention")
@@ -131,21 +137,31 @@ class AttentionContext(Context):
         build_once(self.attention, query_shape, values_shape)
         self.built = True
 
-    def prepare(self, encoded):
+    def prepare(self, encoded, training=False):
         """See `Context.prepare`."""
-        return self.attention.prepare(encoded.values, value_mask=encoded.mask)
+        return self.attention.prepare(encoded.values, value_mask=encoded.mask, training=training)
 
     def initial_state(self, memory):
         """See `Context.initial_state`."""
         return self.attention.initial_state(memory)
 
-    def step(self, query, memory, state):
-        """See `Context.step`."""
-        return self.attention.step(query, memory, state)
+    @property
+    def terms_depth(self):
+        """See `Context`."""
+        return self.attention.terms_depth
 
-    def sequence(self, queries, memory):
+    def terms(self, state, rows):
+        """See `Context.terms`."""
+        return state.terms
+
+    def step(self, query, memory, state, training=False):
+        """See `Context.step`."""
+        return self.attention.step(query, memory, state, training)
+
+    def sequence(self, queries, memory, training=False):
         """See `Context.sequence`."""
-        return self.attention.attend(queries, memory)
+        context, alignments, terms = self.attention.sequence(queries, memory, training=training)
+        return context, ops.mean(alignments, axis=1), terms
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""

@@ -11,17 +11,18 @@ from keras_attn.layers.base import Component, build_once, flag, fraction
 from keras_attn.layers.bridges import bridges
 from keras_attn.layers.choices import serializable
 from keras_attn.layers.contexts import contexts
+from keras_attn.layers.copying import gates
 from keras_attn.layers.orders import orders
 from keras_attn.layers.readouts import readouts
 from keras_attn.layers.recurrence import Recurrence
 from keras_attn.layers.starts import starts
 from keras_attn.layers.unroll import unroll
-from keras_attn.types import DecoderState, Encoded, Memory
+from keras_attn.types import DecoderState, Encoded, Memory, Output
 
 
 @serializable
 class Decoder(Component):
-    """A recurrent decoder: bridge x context x feedback x order x readout.
+    """A recurrent decoder: bridge x context x feedback x order x readout x copying.
 
     Embedding the tokens and projecting the features onto a vocabulary are the model's.
 
@@ -31,12 +32,13 @@ class Decoder(Component):
         bridge: "zeros", "copy", "dense", "summary", or a bridge.
         readout: "linear", "tanh", "maxout", or a readout.
         order: "update_attend", "attend_update", or an order.
-        start: "token", "summary", or a start.
+        start: "token", "summary", "zeros", or a start.
         feedback: Whether a step reads the previous token.
         input_feeding: Whether a step reads the previous step's features too (Luong, Pham & Manning
             2015, arXiv:1508.04025, sec. 3.3).
         readout_state: "current" or "previous", the state that the readout sees (Bahdanau, Cho &
             Bengio 2015, arXiv:1409.0473: eq. 4 says current, sec. A.2.2 previous).
+        copy: "none", "pointer", or a gate: whether tokens of the source are copied.
         dropout: Fraction dropped of the features.
 
     Raises:
@@ -54,6 +56,7 @@ class Decoder(Component):
         feedback: bool = True,
         input_feeding: bool = False,
         readout_state: str = "current",
+        copy: Any = "none",
         dropout: float = 0.0,
         **kwargs,
     ):
@@ -67,6 +70,11 @@ class Decoder(Component):
         self.bridge = self._component(bridges, bridge)
         self.readout = self._component(readouts, readout)
         self.start = self._component(starts, start)
+        self.gate = self._component(gates, copy)
+        if self.gate.copies and not self.context.attends:
+            raise ValueError(
+                "copy: what is copied is what attention looks at; it needs context='attention'."
+            )
         if self.start.uses_summary and not feedback:
             raise ValueError(
                 "start='summary' needs feedback: without it no step reads what stands in the place "
@@ -87,6 +95,11 @@ class Decoder(Component):
     def attends(self) -> bool:
         """Whether there are alignments."""
         return self.context.attends
+
+    @property
+    def terms_depth(self) -> int:
+        """The number of terms that a step adds to the loss."""
+        return self.context.terms_depth
 
     @property
     def reads_summary(self) -> bool:
@@ -112,17 +125,18 @@ class Decoder(Component):
         self.features_depth = self.readout.depth(units, context_depth, embedding_size)
         self.fed_depth = self.features_depth if self.input_feeding else 0
         inputs = self.order.input_depth(embedding_size, context_depth, self.fed_depth)
-        build_once(self.recurrence, (None, None, inputs))
+        build_once(self.recurrence, (None, None, inputs), inputs - embedding_size)
         build_once(self.context, (None, None, units), (None, None, encoder.value_depth))
         states = (self.recurrence.state_depths, encoder.state_depths)
         build_once(self.bridge, *states, encoder.summary_depth)
         build_once(self.start, encoder.summary_depth, embedding_size)
         build_once(self.readout, units, context_depth, embedding_size)
+        build_once(self.gate, units, context_depth, embedding_size)
         self.built = True
 
-    def prepare(self, encoded: Encoded) -> tuple[Memory, DecoderState]:
+    def prepare(self, encoded: Encoded, training: bool = False) -> tuple[Memory, DecoderState]:
         """Return what decoding reads of a source, and the state that it starts from."""
-        memory = self.start.prepare(encoded, self.context.prepare(encoded))
+        memory = self.start.prepare(encoded, self.context.prepare(encoded, training))
         fed = self.zeros(ops.shape(encoded.mask)[0], self.fed_depth)
         carried = self.context.initial_state(memory)
         return memory, DecoderState(self.bridge.start(encoded), carried, fed)
@@ -137,7 +151,7 @@ class Decoder(Component):
             training: Whether to drop out.
 
         Returns:
-            Features (N, F), alignments (N, S) and the next state.
+            The step's `Output` and the next state.
         """
         output, recurrent, context, alignments, carried = self.order.step(
             self.recurrence, self.context, embedded, state, memory, training
@@ -145,24 +159,31 @@ class Decoder(Component):
         seen = output if self.readout_state == "current" else state.recurrent[-1][0]
         features = self.readout.features(seen, context, embedded)
         fed = features if self.input_feeding else state.fed
-        following = DecoderState(recurrent, carried, fed)
-        return self.drop(features, training=training), alignments, following
+        shown = Output(
+            self.drop(features, training=training),
+            self.gate.logit(seen, context, embedded),
+            alignments,
+            self.context.terms(carried, ops.shape(output)[0]),
+        )
+        return shown, DecoderState(recurrent, carried, fed)
 
     def call(self, embedded, state: DecoderState, memory: Memory, training: bool = False):
-        """Take all steps over a target: embedded (B, T, E) -> features (B, T, F), alignments."""
+        """Take all steps over a target: embedded (B, T, E) -> `Output`, with a time axis."""
         if self.parallel:
-            output, context, alignments = self.order.sequence(
+            output, context, alignments, terms = self.order.sequence(
                 self.recurrence, self.context, embedded, state, memory, training
             )
             features = self.readout.features(output, context, embedded)
-            return self.drop(features, training=training), alignments
+            gate = self.gate.logit(output, context, embedded)
+            return Output(self.drop(features, training=training), gate, alignments, terms)
 
         def step(x, state):
-            return self.step(x, state, memory, training)
+            shown, state = self.step(x, state, memory, training)
+            return *shown, state
 
         with self.recurrence.one_sequence(state.recurrent, training):
-            features, alignments, _ = unroll(step, embedded, state)
-        return features, alignments
+            *shown, _ = unroll(step, embedded, state)
+        return Output(*shown)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
@@ -178,6 +199,7 @@ class Decoder(Component):
             "feedback": self.feedback,
             "input_feeding": self.input_feeding,
             "readout_state": self.readout_state,
+            "copy": save(self.gate),
             "dropout": self.dropout,
         }
 

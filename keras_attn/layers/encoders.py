@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from keras_attn.layers.base import Component, build_once, flag, fraction, positive
+from keras_attn.layers.cells import rnn_layer
 from keras_attn.layers.choices import Choices
-from keras_attn.layers.recurrence import rnn_layer
 from keras_attn.layers.summaries import summaries
 from keras_attn.types import Encoded
 
@@ -23,14 +24,16 @@ class RNNEncoder(Component):
     Source: Bahdanau, Cho & Bengio 2015, arXiv:1409.0473, sec. 3.2: h_j = [->h_j; <-h_j].
 
     Args:
-        cell: "lstm", "gru" or "simple_rnn".
+        cell: "lstm", "gru", "gru_before", "simple_rnn" or "cho".
         units: Positive int, width of a layer in one direction.
         num_layers: Positive int.
         bidirectional: Whether every layer reads both ways.
         residual: Whether layers after the first add their input to their output.
         dropout: Fraction dropped of the input of every layer after the first.
         recurrent_dropout: Fraction dropped of the recurrent input, one mask a sequence.
-        summary: "last", "mean", "max", "gated", or a summary.
+        summary: "last", "mean", "max", "gated", "projected", "backward", or a summary.
+        reverse: Whether the tokens before EOS are read from the last to the first (Sutskever,
+            Vinyals & Le 2014, arXiv:1409.3215, sec. 3.3). Values stay in the order of the source.
 
     Call arguments:
         embedded: Float (B, S, E).
@@ -53,6 +56,7 @@ class RNNEncoder(Component):
         dropout: float = 0.0,
         recurrent_dropout: float = 0.0,
         summary: Any = "last",
+        reverse: bool = False,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -65,6 +69,12 @@ class RNNEncoder(Component):
         self.recurrent_dropout = fraction("recurrent_dropout", recurrent_dropout)
         named = {"dtype": self.dtype_policy} if isinstance(summary, str) else {}
         self.summary = summaries.get(summary, **named)
+        if self.summary.directional and not bidirectional:
+            raise ValueError(
+                f"summary: {type(self.summary).__name__} reads the backward half of a "
+                "bidirectional encoder, got bidirectional=False."
+            )
+        self.reverse = flag("reverse", reverse)
         self.layers = [self._layer(f"layer_{i}") for i in range(num_layers)]
         self.drops = [
             keras.layers.Dropout(dropout, dtype=self.dtype_policy) for _ in self.layers[1:]
@@ -113,15 +123,22 @@ class RNNEncoder(Component):
 
     def call(self, embedded, mask, training=False):
         """See the class."""
-        x, states = embedded, []
+        x, states = self._turned(embedded, mask), []
         for i, layer in enumerate(self.layers):
             inputs = self.drops[i - 1](x, training=training) if i else x
             output, *final = layer(inputs, mask=mask, training=training)
             states.append(self._directions_joined(final))
             x = output + x if i and self.residual else output  # (B, S, D)
-        values = x * ops.cast(mask, x.dtype)[:, :, None]
+        values = self._turned(x, mask) * ops.cast(mask, x.dtype)[:, :, None]
         summary = self.summary(values, mask, states[-1][0])
         return Encoded(values, mask, summary, tuple(states))
+
+    def _turned(self, x, mask):
+        """Reverse each row's tokens before EOS, if that is the way to read, or undo it."""
+        if not self.reverse:
+            return x
+        lengths = tf.maximum(tf.reduce_sum(tf.cast(mask, tf.int32), axis=1) - 1, 0)
+        return tf.reverse_sequence(x, lengths, seq_axis=1, batch_axis=0)
 
     def _directions_joined(self, final):
         """Concatenate the directions: Keras gives (f_h, f_c, b_h, b_c), we want ([h], [c])."""
@@ -143,4 +160,5 @@ class RNNEncoder(Component):
             "dropout": self.dropout,
             "recurrent_dropout": self.recurrent_dropout,
             "summary": keras.saving.serialize_keras_object(self.summary),
+            "reverse": self.reverse,
         }

@@ -43,7 +43,7 @@ class Order(Plain):
         raise NotImplementedError
 
     def sequence(self, recurrence, context, embedded, state, memory, training):
-        """Take all steps over embedded (B, T, E): outputs (B, T, U), contexts, alignments."""
+        """Return outputs (B, T, U), contexts, alignments and terms of all steps (B, T, E)."""
         raise NotImplementedError
 
 
@@ -66,13 +66,13 @@ class UpdateAttend(Order):
         """See `Order.step`."""
         inputs = ops.concatenate([embedded, state.fed], axis=-1)
         output, recurrent = recurrence.step(inputs, state.recurrent, training)
-        found, alignments, carried = context.step(output, memory, state.context)
+        found, alignments, carried = context.step(output, memory, state.context, training)
         return output, recurrent, found, alignments, carried
 
     def sequence(self, recurrence, context, embedded, state, memory, training):
         """See `Order.sequence`."""
         output = recurrence.sequence(embedded, state.recurrent, training)
-        return output, *context.sequence(output, memory)
+        return output, *context.sequence(output, memory, training)
 
 
 @orders.register("attend_update")
@@ -93,13 +93,13 @@ class AttendUpdate(Order):
     def step(self, recurrence, context, embedded, state, memory, training):
         """See `Order.step`."""
         query = state.recurrent[-1][0]
-        found, alignments, carried = context.step(query, memory, state.context)
+        found, alignments, carried = context.step(query, memory, state.context, training)
         inputs = ops.concatenate([embedded, found, state.fed], axis=-1)
         output, recurrent = recurrence.step(inputs, state.recurrent, training)
         return output, recurrent, found, alignments, carried
 
     def sequence(self, recurrence, context, embedded, state, memory, training):
         """See `Order.sequence`; the context is one that needs no query."""
-        found, alignments = context.sequence(embedded, memory)
+        found, *rest = context.sequence(embedded, memory, training)
         inputs = ops.concatenate([embedded, found], axis=-1)
-        return recurrence.sequence(inputs, state.recurrent, training), found, alignments
+        return recurrence.sequence(inputs, state.recurrent, training), found, *rest

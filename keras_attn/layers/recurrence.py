@@ -9,25 +9,8 @@ import keras
 from keras import ops
 
 from keras_attn.layers.base import Component, build_once, flag, fraction, positive
-from keras_attn.layers.choices import serializable, unknown_name
-
-CELLS = {
-    "lstm": keras.layers.LSTM,
-    "gru": keras.layers.GRU,
-    "simple_rnn": keras.layers.SimpleRNN,
-}
-
-
-def rnn_layer(cell: str, units: int, **kwargs):
-    """Return the Keras layer of a cell's name.
-
-    Raises:
-        ValueError: no cell has this name.
-    """
-    name = str(cell).replace("-", "_")
-    if name not in CELLS:
-        raise unknown_name("cell", cell, CELLS)
-    return CELLS[name](units, **kwargs)
+from keras_attn.layers.cells import ChoCell, rnn_layer
+from keras_attn.layers.choices import serializable
 
 
 @serializable
@@ -35,7 +18,8 @@ class Recurrence(Component):
     """A stack of RNN layers of equal width.
 
     Args:
-        cell: "lstm", "gru" or "simple_rnn".
+        cell: "lstm", "gru", "gru_before" (the reset gate before the product, as in the papers),
+            "simple_rnn" or "cho".
         units: Positive int, width U of every layer.
         num_layers: Positive int.
         residual: Whether layers after the first add their input to their output.
@@ -86,9 +70,11 @@ class Recurrence(Component):
         states = 1 if isinstance(sizes, int) else len(sizes)
         return ((self.units,) * states,) * self.num_layers
 
-    def build(self, input_shape):
-        """Make the weights from the shape (B, T, I)."""
+    def build(self, input_shape, context_depth: int = 0):
+        """Make the weights from the shape (B, T, I), of which the last inputs are the context's."""
         depth = input_shape[-1]
+        if isinstance(self.layers[0].cell, ChoCell):
+            self.layers[0].cell.context_depth = context_depth
         for layer in self.layers:
             build_once(layer, (None, None, depth))
             depth = self.units

@@ -12,6 +12,7 @@ from keras import ops
 
 from keras_attn.layers.base import Component, at_least_float32, positive
 from keras_attn.layers.choices import Choices
+from keras_attn.layers.normalisers import MASKED
 
 scorers = Choices("scorer")
 
@@ -21,7 +22,15 @@ class Scorer(Component):
 
     `build(query_shape, keys_shape)` gets the shapes of the query (B, Q, U) and of the keys before
     projection (B, S, C).
+
+    Attributes:
+        reads: Names of the fields of `AttentionState` that it needs; one that needs any overrides
+            `score`.
+        uses_keys: Whether keys matter at all.
     """
+
+    reads: tuple[str, ...] = ()
+    uses_keys = True
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -34,6 +43,17 @@ class Scorer(Component):
     def call(self, query, keys):
         """Return scores (B, Q, S), at least float32, of queries (B, Q, U) and projected keys."""
         raise NotImplementedError
+
+    def score(self, query, keys, past):
+        """Return scores (B, Q, S), given what attention did before.
+
+        Args:
+            query: Float (B, Q, U).
+            keys: From `project_keys`.
+            past: `AttentionState` with previous and total alignments (B, Q, S), of which those in
+                `reads` are filled.
+        """
+        return self(query, keys)
 
 
 def inner_products(query, keys):
@@ -119,8 +139,80 @@ class GeneralScorer(Scorer):
         return inner_products(query, keys)
 
 
+@scorers.register("low_rank")
+class LowRankScorer(Scorer):
+    r"""Bilinear score of low rank, e_ij = (P s_i)^T (K h_j), so that W = P^T K has rank R.
+
+    Source: the low-rank form of Luong, Pham & Manning 2015, arXiv:1508.04025, eq. 8 "general"; the
+    factors are those of a single attention head in Vaswani et al. 2017, arXiv:1706.03762, sec.
+    3.2.2, without its scale. K h_j is computed once per source. Weights: `query_kernel` (U, R),
+    `key_kernel` (C, R).
+
+    Args:
+        rank: Positive int R.
+
+    Call arguments:
+        query: Float (B, Q, U).
+        keys: Float (B, S, R), from `project_keys`.
+
+    Returns:
+        Scores, float (B, Q, S), at least float32, unmasked. Cost: O(B*S*C*R) once,
+        O(B*Q*R*(U + S)) after.
+
+    Raises:
+        ValueError: `rank` is not positive.
+    """
+
+    def __init__(self, rank: int = 32, **kwargs):
+        super().__init__(**kwargs)
+        self.rank = positive("rank", rank)
+
+    def build(self, query_shape, keys_shape):
+        """Make the kernels."""
+        self.query_kernel = self.add_weight(shape=(query_shape[-1], self.rank), name="query_kernel")
+        self.key_kernel = self.add_weight(shape=(keys_shape[-1], self.rank), name="key_kernel")
+        self.built = True
+
+    def project_keys(self, keys):
+        """Return K h_j: (B, S, C) -> (B, S, R)."""
+        return ops.matmul(ops.cast(keys, self.compute_dtype), self.weight(self.key_kernel))
+
+    def call(self, query, keys):
+        """See the class."""
+        return inner_products(ops.matmul(query, self.weight(self.query_kernel)), keys)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {**super().get_config(), "rank": self.rank}
+
+
+def weighed(hidden, scale):
+    """Return v^T hidden, (B, Q, S, A) and (A,) -> (B, Q, S), at least float32."""
+    scale = at_least_float32(scale)
+    return ops.squeeze(ops.matmul(at_least_float32(hidden), scale[:, None]), -1)
+
+
+class HiddenScorer(Scorer):
+    """Base of the scorers that compare in a hidden space of A units, v^T tanh(...).
+
+    Args:
+        units: Positive int A, or None for the query's depth.
+
+    Raises:
+        ValueError: `units` is not positive.
+    """
+
+    def __init__(self, units: int | None = None, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units if units is None else positive("units", units)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {**super().get_config(), "units": self.units}
+
+
 @scorers.register("additive")
-class AdditiveScorer(Scorer):
+class AdditiveScorer(HiddenScorer):
     r"""Additive (MLP) score, e_ij = v^T tanh(W s_i + U h_j).
 
     Source: Bahdanau, Cho & Bengio 2015, arXiv:1409.0473, sec. A.1.2; our query is their s_{i-1}.
@@ -135,15 +227,12 @@ class AdditiveScorer(Scorer):
         keys: Float (B, S, A), from `project_keys`.
 
     Returns:
-        Scores, float (B, Q, S), at least float32, unmasked. Cost: O(B*Q*S*A), in memory too.
+        Scores, float (B, Q, S), at least float32, unmasked. Cost: O(B*S*C*A) once,
+        O(B*Q*S*A) time and memory after.
 
     Raises:
         ValueError: `units` is not positive.
     """
-
-    def __init__(self, units: int | None = None, **kwargs):
-        super().__init__(**kwargs)
-        self.units = units if units is None else positive("units", units)
 
     def build(self, query_shape, keys_shape):
         """Make the kernels."""
@@ -157,13 +246,89 @@ class AdditiveScorer(Scorer):
         """Return U h_j: (B, S, C) -> (B, S, A)."""
         return ops.matmul(ops.cast(keys, self.compute_dtype), self.weight(self.key_kernel))
 
+    def compared(self, query, keys):
+        """Return W s_i + U h_j: (B, Q, S, A)."""
+        queries = ops.matmul(query, self.weight(self.query_kernel))  # (B, Q, A)
+        return queries[:, :, None, :] + keys[:, None, :, :]
+
     def call(self, query, keys):
         """See the class."""
-        queries = ops.matmul(query, self.weight(self.query_kernel))  # (B, Q, A)
+        return weighed(ops.tanh(self.compared(query, keys)), self.weight(self.scale))
+
+
+@scorers.register("concat")
+class ConcatScorer(HiddenScorer):
+    r"""Score of both, joined, e_ij = v^T tanh(W [s_i; h_j]).
+
+    Source: Luong, Pham & Manning 2015, arXiv:1508.04025, eq. 8 "concat". Deviations: none. It is
+    the additive score with one kernel for two. W's half for h_j is applied once per source.
+    Weights: `kernel` (U + C, A), query first, `scale` (A,). Shapes and cost as for
+    `AdditiveScorer`.
+    """
+
+    def build(self, query_shape, keys_shape):
+        """Make the kernel."""
+        units, self.query_depth = self.units or query_shape[-1], query_shape[-1]
+        depth = query_shape[-1] + keys_shape[-1]
+        self.kernel = self.add_weight(shape=(depth, units), name="kernel")
+        self.scale = self.add_weight(shape=(units,), name="scale")
+        self.built = True
+
+    def project_keys(self, keys):
+        """Return W's half for the keys of them: (B, S, C) -> (B, S, A)."""
+        kernel = self.weight(self.kernel)[self.query_depth :]
+        return ops.matmul(ops.cast(keys, self.compute_dtype), kernel)
+
+    def call(self, query, keys):
+        """See the class."""
+        queries = ops.matmul(query, self.weight(self.kernel)[: self.query_depth])
         hidden = ops.tanh(queries[:, :, None, :] + keys[:, None, :, :])  # (B, Q, S, A)
-        scale = at_least_float32(self.weight(self.scale))
-        return ops.squeeze(ops.matmul(at_least_float32(hidden), scale[:, None]), -1)  # (B, Q, S)
+        return weighed(hidden, self.weight(self.scale))
+
+
+@scorers.register("location")
+class LocationScorer(Scorer):
+    r"""Scores of positions from the query alone, e_i = W s_i.
+
+    Source: Luong, Pham & Manning 2015, arXiv:1508.04025, eq. 7 "location": for a source of S
+    tokens, the first S scores. Weights: `kernel` (U, L).
+
+    Args:
+        length: Positive int L, tokens; positions beyond it are never looked at.
+
+    Call arguments:
+        query: Float (B, Q, U).
+        keys: Float (B, S, 0), from `project_keys`; only their number counts.
+
+    Returns:
+        Scores, float (B, Q, S), at least float32, unmasked. Cost: O(B*Q*U*L).
+
+    Raises:
+        ValueError: `length` is not positive.
+    """
+
+    uses_keys = False
+
+    def __init__(self, length: int = 64, **kwargs):
+        super().__init__(**kwargs)
+        self.length = positive("length", length)
+
+    def build(self, query_shape, keys_shape):
+        """Make the kernel."""
+        self.kernel = self.add_weight(shape=(query_shape[-1], self.length), name="kernel")
+        self.built = True
+
+    def project_keys(self, keys):
+        """Return keys of no depth: (B, S, ...) -> (B, S, 0)."""
+        return ops.cast(keys, self.compute_dtype)[..., :0]
+
+    def call(self, query, keys):
+        """See the class."""
+        scores = at_least_float32(ops.matmul(query, self.weight(self.kernel)))  # (B, Q, L)
+        length = ops.shape(keys)[1]
+        missing = ((0, 0), (0, 0), (0, length))
+        return ops.pad(scores, missing, constant_values=MASKED)[..., :length]
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
-        return {**super().get_config(), "units": self.units}
+        return {**super().get_config(), "length": self.length}

@@ -59,3 +59,15 @@ class SummaryStart(Start):
         if len(token_ids.shape) == 2:
             first = first[:, None, :]
         return ops.where(ops.equal(token_ids, BOS)[..., None], first, embedded)
+
+
+@starts.register("zeros")
+class ZeroStart(Start):
+    """Zeros in place of the start token's embedding.
+
+    Source: Cho et al. 2014, arXiv:1406.1078, sec. A.1.2: the first step reads no previous token.
+    """
+
+    def embed(self, embedded, token_ids, memory):
+        """See `Start.embed`."""
+        return ops.where(ops.equal(token_ids, BOS)[..., None], 0, embedded)

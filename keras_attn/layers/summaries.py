@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import keras
 import tensorflow as tf
 from keras import ops
 
-from keras_attn.layers.base import Component, at_least_float32, positive
+from keras_attn.layers.base import Component, build_once, positive
 from keras_attn.layers.choices import Choices
+from keras_attn.layers.saliency import Gating, WinnerTakeAll, mean_over_tokens
 
 summaries = Choices("summary")
 
@@ -23,7 +25,12 @@ class Summary(Component):
 
     Returns:
         Float (B, D'), with D' = `depth(D, D'')`.
+
+    Attributes:
+        directional: Whether it needs an encoder of two directions.
     """
+
+    directional = False
 
     def depth(self, value_depth: int, last_depth: int) -> int:
         """Return the width D' of the summary."""
@@ -36,14 +43,6 @@ class Summary(Component):
     def call(self, values, mask, last):
         """See the class."""
         raise NotImplementedError
-
-
-def mean_over_tokens(values, mask):
-    """Return the mean of `values` (B, S, D) over the True positions of `mask` (B, S): (B, D)."""
-    wide = at_least_float32(values)
-    weights = ops.cast(mask, wide.dtype)[:, :, None]
-    mean = ops.sum(wide * weights, axis=1) / ops.maximum(ops.sum(weights, axis=1), 1)
-    return ops.cast(mean, values.dtype)
 
 
 @summaries.register("last")
@@ -70,32 +69,69 @@ class MeanSummary(Summary):
 
 @summaries.register("max")
 class MaxSummary(Summary):
-    """Winner-take-all: in each feature the largest value of the source tokens."""
+    """The largest value of each feature, see `WinnerTakeAll`."""
 
     def call(self, values, mask, last):
         """See `Summary`."""
-        lowest = ops.cast(-3e4, values.dtype)  # finite in float16, below any recurrent state
-        return ops.max(ops.where(mask[:, :, None], values, lowest), axis=1)
+        return WinnerTakeAll.winners(values, mask)
 
 
 @summaries.register("gated")
 class GatedSummary(Summary):
-    """A learned gate: the mean over the source tokens of sigmoid(W h_j + b) * h_j, elementwise.
+    """The gated mean over the source tokens, see `Gating`; its weights are those of `gating`."""
 
-    Weights: `kernel` (D, D), `bias` (D,).
-    """
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.gating = Gating(dtype=self.dtype_policy)
 
     def build(self, values_shape):
         """Make the gate's weights."""
-        depth = values_shape[-1]
-        self.kernel = self.add_weight(shape=(depth, depth), name="kernel")
-        self.bias = self.add_weight(shape=(depth,), initializer="zeros", name="bias")
+        build_once(self.gating, values_shape)
         self.built = True
 
     def call(self, values, mask, last):
         """See `Summary`."""
-        gate = ops.sigmoid(ops.matmul(values, self.weight(self.kernel)) + self.weight(self.bias))
-        return mean_over_tokens(gate * values, mask)
+        return self.gating(values, mask)
+
+
+@summaries.register("projected")
+class ProjectedSummary(Summary):
+    r"""The final state, projected, c = tanh(V h_S).
+
+    Source: Cho et al. 2014, arXiv:1406.1078, sec. A.1.1. Weights: `projection` (D, D).
+    """
+
+    def build(self, values_shape):
+        """Make the projection."""
+        depth = values_shape[-1]
+        self.projection = keras.layers.Dense(
+            depth, activation="tanh", use_bias=False, name="projection", dtype=self.dtype_policy
+        )
+        self.projection.build((None, depth))
+        self.built = True
+
+    def call(self, values, mask, last):
+        """See `Summary`."""
+        return self.projection(last)
+
+
+@summaries.register("backward")
+class BackwardSummary(Summary):
+    """The backward direction's state at the first token, where it has read all: its last.
+
+    Source: Bahdanau, Cho & Bengio 2015, arXiv:1409.0473, sec. A.2.2, where the decoder's first
+    state is made of it.
+    """
+
+    directional = True
+
+    def depth(self, value_depth, last_depth):
+        """See `Summary.depth`."""
+        return value_depth // 2
+
+    def call(self, values, mask, last):
+        """See `Summary`."""
+        return values[:, 0, values.shape[-1] // 2 :]
 
 
 @summaries.register("concat")

@@ -91,8 +91,9 @@ def from_text(
     inputs.same_number(x, y, names)
     if sample_weight is not None:
         sample_weight = inputs.weights(sample_weight, len(x))
-    sources = pipeline.tokenized(model.source, x, model.max_source, pipeline.source_ids)
-    targets = pipeline.tokenized(model.target, y, model.max_target, pipeline.target_ids)
+    codec = model.codec
+    sources = pipeline.tokenized(codec.source_ids, (x,), model.max_source, pipeline.source_ids)
+    targets = pipeline.tokenized(codec.target_ids, (y, x), model.max_target, pipeline.target_ids)
     long = sources.cut | targets.cut
     if long.any():
         warnings.warn(message(int(long.sum()), len(x)), stacklevel=3)
@@ -169,8 +170,7 @@ def _from_dataset(model, pairs, batch_size, too_long, message) -> Fitting:
     counts = tf.Variable([0, 0], dtype=tf.int64, trainable=False)
     dataset = pipeline.stream(
         pairs,
-        model.source,
-        model.target,
+        model.codec,
         model.max_source,
         model.max_target,
         batch_size=batch_size,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from keras_attn.text.codec import Codec
 from keras_attn.text.pipeline import Ids, source_ids, target_ids, tokenized
 from keras_attn.types import EOS, PAD
 
@@ -100,8 +102,8 @@ def weights(sample_weight: Any, rows: int) -> np.ndarray:
     return array.astype(np.float32).reshape(rows)
 
 
-def id_array(argument: str, ids: Any, vocabulary_size: int) -> np.ndarray:
-    """Return `ids` as an int32 array (B, T).
+def id_array(argument: str, ids: Any, limit: Callable[[int], int]) -> np.ndarray:
+    """Return `ids` as an int32 array (B, T), given the number of ids as a function of T.
 
     Raises:
         TypeError: not integers.
@@ -118,24 +120,24 @@ def id_array(argument: str, ids: Any, vocabulary_size: int) -> np.ndarray:
         )
     if array.ndim != 2:
         raise ValueError(f"{argument}: expected shape (batch, tokens), got {array.shape}.")
-    outside = (array < 0) | (array >= vocabulary_size)
+    size = limit(array.shape[1])
+    outside = (array < 0) | (array >= size)
     if outside.any():
         row, column = (int(i[0]) for i in np.nonzero(outside))
         raise ValueError(
             f"{argument}[{row}, {column}]: expected an id of the vocabulary, 0 to "
-            f"{vocabulary_size - 1}, got {array[row, column]}."
+            f"{size - 1}, got {array[row, column]}."
         )
     return array.astype(np.int32)
 
 
-def id_pairs(x: Any, y: Any, source_size: int, target_size: int) -> tuple[Any, Any]:
+def id_pairs(x: Any, y: Any, codec: Codec) -> tuple[Any, Any]:
     """Return ids in memory as checked arrays; datasets and generators as they are.
 
     Args:
         x: {"source": ids (n, S), "target_in": ids (n, T)}, or what Keras iterates over.
         y: Ids (n, T), or None beside a dataset or a generator.
-        source_size: Ids of the source vocabulary.
-        target_size: Ids of the target vocabulary.
+        codec: Knows which ids there are.
 
     Raises:
         TypeError: anything else.
@@ -148,11 +150,11 @@ def id_pairs(x: Any, y: Any, source_size: int, target_size: int) -> tuple[Any, A
                 "x, y: expected strings, or a dict of ids 'source' and 'target_in' and ids "
                 f"target_out; got none of {sorted(missing) or 'y'}."
             )
-        x = {
-            "source": id_array("x['source']", x["source"], source_size),
-            "target_in": id_array("x['target_in']", x["target_in"], target_size),
-        }
-        y = id_array("y", y, target_size)
+        source = id_array("x['source']", x["source"], codec.source_limit)
+        limit = codec.target_limit(source.shape[1])
+        target_in = id_array("x['target_in']", x["target_in"], lambda width: limit)
+        x = {"source": source, "target_in": target_in}
+        y = id_array("y", y, lambda width: limit)
         same_number(x["source"], x["target_in"], ("x['source']", "x['target_in']"))
         same_number(x["source"], y)
         if y.shape != x["target_in"].shape:
@@ -219,27 +221,40 @@ def _token_counts(array):
     return np.where(array != PAD, np.arange(1, array.shape[1] + 1), 0).max(axis=1, initial=0)
 
 
-def source_rows(argument: str, x: Any, vocabulary: Any, max_source: int) -> Ids:
+def source_rows(argument: str, x: Any, codec: Codec, max_source: int) -> Ids:
     """Return source rows of strings (with a tokeniser) or of ids (with a size)."""
-    if isinstance(vocabulary, int):
-        return source_rows_of_ids(_ids(argument, x, vocabulary), max_source)
-    return tokenized(vocabulary, _texts(argument, x), max_source, source_ids)
+    if isinstance(codec.source, int):
+        return source_rows_of_ids(_ids(argument, x, codec.source_limit), max_source)
+    return tokenized(codec.source_ids, (_texts(argument, x),), max_source, source_ids)
 
 
-def target_rows(argument: str, x: Any, vocabulary: Any, max_target: int) -> Ids:
-    """Return target rows of strings (with a tokeniser) or of ids (with a size)."""
-    if isinstance(vocabulary, int):
-        return target_rows_of_ids(_ids(argument, x, vocabulary), max_target)
-    return tokenized(vocabulary, _texts(argument, x), max_target, target_ids)
+def target_rows(argument: str, x: Any, codec: Codec, max_target: int, sources: Any) -> Ids:
+    """Return target rows of strings (with a tokeniser) or of ids (with a size).
+
+    Args:
+        argument: What messages call `x`.
+        x: n targets.
+        codec: Turns them into ids.
+        max_target: Most tokens of a target.
+        sources: As many sources.
+    """
+    if isinstance(codec.target, int):
+        width = np.shape(sources)[-1] if np.ndim(sources) else 0
+        array = _ids(argument, x, lambda _: codec.target_limit(width))
+        return target_rows_of_ids(array, max_target)
+    targets = _texts(argument, x)
+    sources = texts("source", sources) if is_text(sources) else []
+    same_number(sources, targets, ("source", argument))
+    return tokenized(codec.target_ids, (targets, sources), max_target, target_ids)
 
 
-def _ids(argument, x, size):
+def _ids(argument, x, limit):
     if is_text(x):
         raise TypeError(
             f"{argument}: expected integer ids, got strings. This model has no tokenisers; build "
             "it with zoo.build(name, source=tokeniser, target=tokeniser)."
         )
-    return id_array(argument, x, size)
+    return id_array(argument, x, limit)
 
 
 def _texts(argument, x):

@@ -9,11 +9,14 @@ import keras
 from keras import ops
 
 from keras_attn.layers.base import at_least_float32, build_once, flag, fraction, positive
+from keras_attn.layers.copying import copy_slots
 from keras_attn.layers.recurrence import without_cudnn
 from keras_attn.layers.unroll import unroll
+from keras_attn.models.terms import StepTerms, Trained
+from keras_attn.text.codec import Codec, CopyCodec
 from keras_attn.training import losses
 from keras_attn.training.metrics import auto as auto_metrics
-from keras_attn.types import BOS, UNK, DecoderState, Memory
+from keras_attn.types import BOS, UNK, DecoderState, Memory, Output
 
 save, load = keras.saving.serialize_keras_object, keras.saving.deserialize_keras_object
 
@@ -78,6 +81,9 @@ class Network(keras.Model):
         self.tie_readout = flag("tie_readout", tie_readout)
         self.max_source = positive("max_source", max_source)
         self.max_target = positive("max_target", max_target)
+        self.codec = Codec(self.source, self.target)
+        if self.decoder.gate.copies:
+            self.codec = CopyCodec(self.source, self.target, self.max_source)
         self.scheduled_sampling: Any = 0.0
         self.sampling_seed = keras.random.SeedGenerator()
         self._make_layers()
@@ -107,6 +113,7 @@ class Network(keras.Model):
         self.drop = keras.layers.Dropout(self.dropout, **options)
         projection = TiedProjection if self.tie_readout else keras.layers.Dense
         self.projection = projection(self.target_size, name="projection", **options)
+        self.terms = StepTerms(self.decoder.terms_depth, not self.decoder.parallel, name="terms")
 
     def build(self, input_shape=None):
         """Make all weights; the constructor calls it."""
@@ -125,6 +132,7 @@ class Network(keras.Model):
                 "that many units."
             )
         build_once(self.projection, (None, features))
+        build_once(self.terms)
         self.built = True
 
     def encode(self, source_ids, training: bool = False) -> tuple[Memory, DecoderState]:
@@ -142,7 +150,12 @@ class Network(keras.Model):
         mask = ops.not_equal(source_ids, 0)  # (B, S)
         embedded = self.source_embedding(inside(source_ids, self.source_size))
         embedded = self.drop(embedded, training=training)  # (B, S, E)
-        return self.decoder.prepare(self.encoder(embedded, mask, training=training))
+        encoded = self.encoder(embedded, mask, training=training)
+        memory, state = self.decoder.prepare(encoded, training)
+        if self.decoder.gate.copies:
+            slots = copy_slots(source_ids, self.codec.to_target, self.target_size)
+            memory = memory._replace(slots=slots)
+        return memory, state
 
     def step(self, token_ids, state: DecoderState, memory: Memory, training: bool = False):
         """Take one decoding step.
@@ -154,13 +167,13 @@ class Network(keras.Model):
             training: Whether to drop out.
 
         Returns:
-            Logits, at least float32 (N, V), alignments (N, S), width 0 without attention, and the
-            next state.
+            Logits, at least float32 (N, V), or (N, V + S) with copying, alignments (N, S), width 0
+            without attention, and the next state.
         """
         token_ids = ops.convert_to_tensor(token_ids)
         embedded = self._embed_target(token_ids, memory, training)
-        features, alignments, state = self.decoder.step(embedded, state, memory, training)
-        return self._logits(features), alignments, state
+        output, state = self.decoder.step(embedded, state, memory, training)
+        return self._logits(output, memory), output.alignments, state
 
     def call(self, inputs, training: bool = False):
         """Predict every next token of given targets.
@@ -170,14 +183,18 @@ class Network(keras.Model):
             training: Whether to drop out.
 
         Returns:
-            Logits, at least float32 (B, T, V).
+            Logits, at least float32 (B, T, V), or (B, T, V + S) with copying, where they are
+            log-probabilities. In training, a model whose attention adds terms to the loss returns
+            `Trained(logits, terms)`, which `compute_loss` takes.
         """
-        source_ids, target_in = inputs["source"], inputs["target_in"]
+        source_ids, target_in = inputs["source"], ops.convert_to_tensor(inputs["target_in"])
         memory, state = self.encode(source_ids, training=training)
         if training and self._samples():
-            return self._logits_by_sampling(ops.convert_to_tensor(target_in), state, memory)
-        features, _ = self._unrolled(target_in, state, memory, training)
-        return self._logits(features)
+            logits, terms = self._sampled(target_in, state, memory)
+        else:
+            output = self._unrolled(target_in, state, memory, training)
+            logits, terms = self._logits(output, memory), output.terms
+        return Trained(logits, terms) if training and self.decoder.terms_depth else logits
 
     def portable(self):
         """Return a context in which graphs are traced for every device, not for a GPU alone."""
@@ -186,10 +203,11 @@ class Network(keras.Model):
     def alignments(self, inputs):
         """Return the alignments (B, T, S) of given targets; `inputs` as for `call`."""
         memory, state = self.encode(inputs["source"])
-        return self._unrolled(inputs["target_in"], state, memory, training=False)[1]
+        target_in = ops.convert_to_tensor(inputs["target_in"])
+        return self._unrolled(target_in, state, memory, training=False).alignments
 
-    def _unrolled(self, target_in, state, memory, training):
-        embedded = self._embed_target(ops.convert_to_tensor(target_in), memory, training)
+    def _unrolled(self, target_in, state, memory, training) -> Output:
+        embedded = self._embed_target(target_in, memory, training)
         return self.decoder(embedded, state, memory, training=training)
 
     def _embed_target(self, ids, memory, training):
@@ -200,16 +218,16 @@ class Network(keras.Model):
         embedded = self.decoder.start.embed(embedded, ids, memory)
         return self.drop(embedded, training=training)
 
-    def _logits(self, features):
-        if self.tie_readout:
-            return at_least_float32(self.projection(features, self.target_embedding.embeddings))
-        return at_least_float32(self.projection(features))
+    def _logits(self, output, memory):
+        table = (self.target_embedding.embeddings,) if self.tie_readout else ()
+        logits = at_least_float32(self.projection(output.features, *table))
+        return self.decoder.gate.mix(logits, output, memory)
 
     def _samples(self) -> bool:
         return callable(self.scheduled_sampling) or self.scheduled_sampling > 0
 
-    def _logits_by_sampling(self, target_in, state, memory):
-        """Unroll, feeding the model's own best token back at the rate of scheduled sampling.
+    def _sampled(self, target_in, state, memory):
+        """Return logits and terms, feeding the model's own best token back at a rate.
 
         Source: Bengio et al. 2015, arXiv:1506.03099, sec. 2.4; the most probable token is fed back,
         each with a chance of its own.
@@ -225,13 +243,14 @@ class Network(keras.Model):
             state, best = carried
             given, replace = ops.cast(column[:, 0], "int32"), column[:, 1] > 0
             token_ids = ops.where(replace, best, given)
-            logits, alignments, state = self.step(token_ids, state, memory, training=True)
+            logits, _, state = self.step(token_ids, state, memory, training=True)
             best = ops.cast(ops.argmax(ops.stop_gradient(logits), axis=-1), "int32")
-            return logits, alignments, (state, best)
+            terms = self.decoder.context.terms(state.context, ops.shape(token_ids)[0])
+            return logits, terms, (state, best)
 
         first = (state, ops.cast(target_in[:, 0], "int32"))
         with self.decoder.recurrence.one_sequence(state.recurrent):
-            return unroll(step, columns, first)[0]
+            return unroll(step, columns, first)[:2]
 
     def compile(
         self,
@@ -268,6 +287,11 @@ class Network(keras.Model):
                 "scheduled_sampling: expected a number in [0, 1] or a schedule, got "
                 f"{scheduled_sampling!r}."
             )
+        if label_smoothing and self.decoder.gate.copies:
+            raise ValueError(
+                "label_smoothing: a model that copies answers with probabilities over the source's "
+                "positions too, most of which are 0 and cannot be smoothed; leave it at 0."
+            )
         given = auto_metrics() if isinstance(metrics, str) and metrics == "auto" else metrics or []
         super().compile(
             optimizer=optimizer,
@@ -292,12 +316,17 @@ class Network(keras.Model):
             self.optimizer.build(self.trainable_variables)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """Compute the loss, in which padding has weight 0."""
-        return super().compute_loss(x, y, y_pred, losses.token_weights(y, sample_weight), training)
+        """Compute the loss, in which padding has weight 0, and the terms that attention adds."""
+        weights = losses.token_weights(y, sample_weight)
+        if not isinstance(y_pred, Trained):
+            return super().compute_loss(x, y, y_pred, weights, training)
+        loss = super().compute_loss(x, y, y_pred.logits, weights, training)
+        return loss + self.terms(y, y_pred, weights)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         """Compute the metrics, in which padding has weight 0."""
-        return super().compute_metrics(x, y, y_pred, losses.token_weights(y, sample_weight))
+        logits = y_pred.logits if isinstance(y_pred, Trained) else y_pred
+        return super().compute_metrics(x, y, logits, losses.token_weights(y, sample_weight))
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""

@@ -189,7 +189,7 @@ class Seq2Seq(Network):
         return (x if y is None else (x, y, sample_weight)), []
 
     def _ids(self, x, y, sample_weight, too_long):
-        x, y = inputs.id_pairs(x, y, self.source_size, self.target_size)
+        x, y = inputs.id_pairs(x, y, self.codec)
         return fitting.from_ids(self, x, y, sample_weight, too_long)
 
     # === Asking ===
@@ -241,11 +241,14 @@ class Seq2Seq(Network):
         token_ids = found.token_ids[:, 0]
         if isinstance(self.target, int):
             return token_ids
-        texts = [text.decode("utf-8", "replace") for text in self._detokenized(token_ids)]
+        texts = self._texts(token_ids, source)
         return texts[0] if isinstance(source, str | bytes) else texts
 
-    def _detokenized(self, token_ids) -> list[bytes]:
-        return self.target.detokenize(token_ids).numpy().tolist() if len(token_ids) else []
+    def _texts(self, token_ids, source) -> list[str]:
+        if not len(token_ids):
+            return []
+        texts = self.codec.text(token_ids, inputs.texts("source", source)).numpy().tolist()
+        return [text.decode("utf-8", "replace") for text in texts]
 
     def search(
         self, source: Any, *, max_length: int | None = None, batch_size: int = GENERATED_AT_A_TIME
@@ -276,7 +279,7 @@ class Seq2Seq(Network):
         return max_length
 
     def _source_rows(self, source):
-        rows = inputs.source_rows("source", source, self.source, self.max_source)
+        rows = inputs.source_rows("source", source, self.codec, self.max_source)
         self._warn_of_cut(rows, "sources", "max_source")
         return rows
 
@@ -305,7 +308,7 @@ class Seq2Seq(Network):
             ValueError: unequal numbers, or ids outside the vocabulary.
         """
         sources = self._source_rows(source)
-        targets = self._target_rows(target)
+        targets = self._target_rows(target, source)
         inputs.same_number(sources.lengths, targets.lengths, ("source", "target"))
         scores = np.zeros(len(sources.lengths), np.float32)
         longest = np.maximum(sources.lengths, targets.lengths)
@@ -315,8 +318,8 @@ class Seq2Seq(Network):
             scores[chosen] = self._runner.score(source_ids, target_in, target_out).numpy()
         return scores
 
-    def _target_rows(self, target):
-        rows = inputs.target_rows("target", target, self.target, self.max_target)
+    def _target_rows(self, target, source):
+        rows = inputs.target_rows("target", target, self.codec, self.max_target, source)
         self._warn_of_cut(rows, "targets", "max_target")
         return rows
 
@@ -340,13 +343,20 @@ class Seq2Seq(Network):
             )
         rows = self._source_rows(source)
         found = self._searched(rows, max_length, GENERATED_AT_A_TIME)
+        source_tokens, target_tokens = self._tokens(padded(rows), found.token_ids[:, 0], source)
         shown = []
-        for i, (first, last) in enumerate(zip(rows.starts[:-1], rows.starts[1:], strict=True)):
-            ids, length = found.token_ids[i, 0], int(found.lengths[i, 0])
-            source_tokens = _tokens(self.source, rows.values[first:last])
-            matrix = found.alignments[i, 0, :length, : last - first]
-            shown.append(Alignments(source_tokens, _tokens(self.target, ids[:length]), matrix))
+        for i, (size, length) in enumerate(zip(rows.lengths, found.lengths[:, 0], strict=True)):
+            matrix = found.alignments[i, 0, :length, :size]
+            shown.append(Alignments(source_tokens[i][:size], target_tokens[i][:length], matrix))
         return shown[0] if isinstance(source, str | bytes) else shown
+
+    def _tokens(self, source_ids, target_ids, source):
+        """Return the text of ids (n, S) and (n, T), or the ids themselves without tokenisers."""
+        texts = inputs.texts("source", source) if inputs.is_text(source) else source
+        return (
+            _decoded(self.source, source_ids, lambda ids: self.codec.source_tokens(ids, texts)),
+            _decoded(self.target, target_ids, lambda ids: self.codec.target_tokens(ids, texts)),
+        )
 
     def generation_metrics(
         self, source: Any, target: Any, *, batch_size: int = GENERATED_AT_A_TIME
@@ -367,10 +377,12 @@ class Seq2Seq(Network):
             ValueError: unequal numbers, or a source without a reference.
         """
         target, owners = inputs.references(target)
-        references = inputs.target_rows("target", target, self.target, NO_LIMIT)
-        owners = np.arange(len(references.lengths)) if owners is None else owners
+        owners = np.arange(len(target)) if owners is None else owners
+        source = inputs.texts("source", source) if inputs.is_text(source) else source
+        inputs.same_number(source, np.unique(owners), ("source", "target"))
+        sources = [source[i] for i in owners] if isinstance(source, list) else source
+        references = inputs.target_rows("target", target, self.codec, NO_LIMIT, sources)
         found = self.search(source, batch_size=batch_size).token_ids[:, 0]
-        inputs.same_number(found, np.unique(owners), ("source", "target"))
         expected = padded(references)
         edits = edit_distances(found[owners], np.where(expected == UNK, -1, expected))
         tokens = np.isin(expected, (PAD, EOS), invert=True).sum(axis=1)
@@ -429,8 +441,8 @@ def _callback_list(callbacks) -> list:
     return callbacks if isinstance(callbacks, list) else [callbacks] if callbacks else []
 
 
-def _tokens(vocabulary, ids) -> list[str]:
-    """Return the text of each id, or the id itself where there is no tokeniser."""
+def _decoded(vocabulary, ids, names) -> list[list[str]]:
+    """Return the text of each id (n, T), or the id itself where there is no tokeniser."""
     if isinstance(vocabulary, int):
-        return [str(i) for i in ids]
-    return [token.decode("utf-8", "replace") for token in vocabulary.tokens(ids).numpy()]
+        return [[str(i) for i in row] for row in ids]
+    return [[token.decode("utf-8", "replace") for token in row] for row in names(ids).numpy()]

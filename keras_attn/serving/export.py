@@ -74,17 +74,17 @@ def signatures(model, search) -> dict[str, Any]:
 
     def found(source):
         source = tf.ensure_shape(source, [None])
-        ids = source_ids(model.source.tokenize(source), model.max_source).to_tensor(PAD)
+        ids = source_ids(model.codec.source_ids(source), model.max_source).to_tensor(PAD)
         ids = tf.pad(ids, [[0, 0], [0, tf.cast(tf.shape(ids)[1] == 0, tf.int32)]])
         limits = tf.fill([tf.shape(ids)[0]], model.max_target)
         return ids, search(model, ids, limits, model.max_target)
 
-    def answer(result):
-        target = model.target.detokenize(result.token_ids[:, 0])
+    def answer(source, result):
+        target = model.codec.text(result.token_ids[:, 0], source)
         return {"target": target, "score": tf.cast(result.scores[:, 0], tf.float32)}
 
     def serving_default(source):
-        return answer(found(source)[1])
+        return answer(source, found(source)[1])
 
     def attend(source):
         ids, result = found(source)
@@ -92,9 +92,9 @@ def signatures(model, search) -> dict[str, Any]:
         ids = tf.pad(ids, [[0, 0], [0, missing]])
         alignments = tf.pad(result.alignments[:, 0], [[0, 0], [0, 0], [0, missing]])
         return {
-            **answer(result),
-            "source_tokens": model.source.tokens(ids),
-            "target_tokens": model.target.tokens(result.token_ids[:, 0]),
+            **answer(source, result),
+            "source_tokens": model.codec.source_tokens(ids, source),
+            "target_tokens": model.codec.target_tokens(result.token_ids[:, 0], source),
             "alignments": tf.cast(alignments, tf.float32),
             "target_lengths": tf.cast(result.lengths[:, 0], tf.int32),
         }

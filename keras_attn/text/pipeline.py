@@ -52,18 +52,18 @@ def target_ids(ids: tf.RaggedTensor, max_target: int) -> tf.RaggedTensor:
     return with_end(ids)[:, :max_target]
 
 
-def tokenized(tokenizer, texts, limit: int, finish) -> Ids:
+def tokenized(encode, columns, limit: int, finish) -> Ids:
     """Tokenise texts in chunks.
 
     Args:
-        tokenizer: Has `tokenize(strings) -> ragged ids`.
-        texts: List or array of n strings.
+        encode: Function of chunks of the columns that returns ragged ids.
+        columns: One or more lists or arrays of n strings.
         limit: Most tokens of a row, EOS included.
         finish: `source_ids` or `target_ids`.
     """
     values, lengths, cut = [np.zeros(0, np.int32)], [np.zeros(0, np.int64)], [np.zeros(0, bool)]
-    for i in range(0, len(texts), CHUNK):
-        ids = tokenizer.tokenize(texts[i : i + CHUNK])
+    for i in range(0, len(columns[0]), CHUNK):
+        ids = encode(*(texts[i : i + CHUNK] for texts in columns))
         rows = finish(ids, limit)
         cut.append(ids.row_lengths().numpy() + 1 > limit)
         values.append(rows.flat_values.numpy().astype(np.int32))
@@ -131,8 +131,8 @@ def count(source, target, pairs, max_source, max_target, batch_size) -> int:
         max_target: Most tokens of a target.
         batch_size: Most pairs of a batch.
     """
-    sources = tokenized(source, pairs[0], max_source, source_ids)
-    targets = tokenized(target, pairs[1], max_target, target_ids)
+    sources = tokenized(source.tokenize, pairs[:1], max_source, source_ids)
+    targets = tokenized(target.tokenize, pairs[1:2], max_target, target_ids)
     return len(plan(np.maximum(sources.lengths, targets.lengths), batch_size).sizes)
 
 
@@ -195,13 +195,12 @@ def batches(
     return _finished(dataset.apply(tf.data.experimental.assert_cardinality(len(cut.starts))))
 
 
-def stream(pairs, source, target, max_source, max_target, *, batch_size, drop, counts):
+def stream(pairs, codec, max_source, max_target, *, batch_size, drop, counts):
     """Return batches of a dataset of string pairs, in its order but for the bucketing.
 
     Args:
         pairs: Dataset of (source, target[, sample_weight]) scalars.
-        source: The source tokeniser.
-        target: The target tokeniser.
+        codec: Turns both into ids.
         max_source: Most tokens of a source.
         max_target: Most tokens of a target.
         batch_size: Most pairs of a batch.
@@ -210,8 +209,8 @@ def stream(pairs, source, target, max_source, max_target, *, batch_size, drop, c
     """
 
     def tokenised(source_text, target_text, *weight):
-        sources = source.tokenize(source_text[None])
-        targets = target.tokenize(target_text[None])
+        sources = codec.source_ids(source_text[None])
+        targets = codec.target_ids(target_text[None], source_text[None])
         lengths = sources.row_lengths()[0] + 1, targets.row_lengths()[0] + 1
         too_long = (lengths[0] > max_source) | (lengths[1] > max_target)
         counts.assign_add(tf.stack([tf.constant(1, tf.int64), tf.cast(too_long, tf.int64)]))

@@ -331,6 +331,20 @@ class _VocabularyTokenizer(Tokenizer):
 
     # How they are looked up.
 
+    def pieces(self, strings: Any) -> Any:
+        """Return the text of the tokens of strings (B,), known or not, ragged (B, None)."""
+        keys = self._split(self._cleaning.apply(as_strings(strings)))
+        return tf.ragged.map_flat_values(self._texts, keys)
+
+    def join(self, pieces: Any) -> Any:
+        """Join the texts of tokens, ragged (B, None), into strings (B,)."""
+        return tf.strings.reduce_join(pieces, axis=1, separator=self._separator)
+
+    @staticmethod
+    def _texts(keys: Any) -> Any:
+        """Turn flat keys into the text of their tokens: here keys are texts."""
+        return keys
+
     def _encode(self, strings: Any) -> Any:
         return self._tables().ids.lookup(self._split(self._cleaning.apply(strings)))
 
@@ -385,6 +399,10 @@ class CharacterTokenizer(_VocabularyTokenizer):
     @staticmethod
     def _split(strings: Any) -> Any:
         return tf.cast(tf.strings.unicode_decode(strings, "UTF-8", errors="replace"), tf.int64)
+
+    @staticmethod
+    def _texts(keys: Any) -> Any:
+        return tf.strings.unicode_encode(tf.cast(keys, tf.int32)[:, None], "UTF-8")
 
     @staticmethod
     def _key(token: str) -> int:

@@ -70,14 +70,32 @@ def over_replicas(x):
     return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, x)
 
 
-@serializable
-class TokenMean(keras.losses.Loss):
-    """The mean of a loss over the real tokens of the whole batch, whatever the padding.
+def token_mean(values, y_true, sample_weight=None):
+    """Return the weighed sum of `values` over the number of real tokens of the whole batch.
 
-    Under a distribution strategy its gradient is that of the sum over a replica's tokens divided by
-    the number of real tokens of all replicas, where a replica without any contributes 0. Its value
+    Under a distribution strategy the gradient is that of the sum over a replica's tokens divided by
+    the number of real tokens of all replicas, where a replica without any contributes 0. The value
     is the same on each replica, the mean over their number, as Keras scales losses: Keras weighs
     what replicas report by their rows, which differ.
+
+    Args:
+        values: Float (B, T).
+        y_true: Int (B, T), PAD where there is no token; what stands there does not matter.
+        sample_weight: Float (B,), (B, 1) or (B, T), or None; tokens count for the divisor whatever
+            their weight.
+    """
+    weights = ops.cast(token_weights(y_true, sample_weight), values.dtype)
+    total = ops.sum(ops.where(ops.equal(y_true, PAD), 0, values * weights))
+    share = ops.divide_no_nan(total, over_replicas(ops.sum(real_tokens(y_true, values.dtype))))
+    if num_replicas() == 1:
+        return share
+    value = over_replicas(ops.stop_gradient(share)) / num_replicas()
+    return value + (share - ops.stop_gradient(share))
+
+
+@serializable
+class TokenMean(keras.losses.Loss):
+    """The mean of a loss over the real tokens of the whole batch, see `token_mean`.
 
     Args:
         loss: A Keras loss object of one value a token, or None for cross-entropy from logits.
@@ -119,13 +137,7 @@ class TokenMean(keras.losses.Loss):
         # the loss for the gradient's sake, behind it for the value's.
         padding = ops.equal(y_true, PAD)
         losses = self.call(y_true, ops.where(padding[..., None], 0, y_pred))
-        weights = ops.cast(token_weights(y_true, sample_weight), losses.dtype)
-        total = ops.sum(ops.where(padding, 0, losses * weights))
-        share = ops.divide_no_nan(total, over_replicas(ops.sum(real_tokens(y_true, losses.dtype))))
-        if num_replicas() == 1:
-            return share
-        value = over_replicas(ops.stop_gradient(share)) / num_replicas()
-        return value + (share - ops.stop_gradient(share))
+        return token_mean(losses, y_true, sample_weight)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""

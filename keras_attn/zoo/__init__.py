@@ -1,6 +1,6 @@
 """The zoo: architectures by name."""
 
-from keras_attn.zoo import architectures  # noqa: F401  (registers them)
+from keras_attn.zoo import architectures, family, papers  # noqa: F401  (registers them)
 from keras_attn.zoo.registry import Card, build, card, config, names, register
 
 __all__ = ["Card", "build", "card", "config", "names", "register"]

@@ -1,4 +1,4 @@
-"""The architectures: each names its point on the axes, and has a card."""
+"""The four variants, and attention by its plain scores: points on the axes, each with a card."""
 
 from __future__ import annotations
 
@@ -86,7 +86,21 @@ def _combined():
     }
 
 
-def _attention_card(title, score, paper="Luong, Pham & Manning 2015, arXiv:1508.04025, sec. 3.1."):
+SOFTMAX = "a_tj = exp(e_tj) / sum_k exp(e_tk)"
+SUM = "c_t = sum_j a_tj h_j"
+PREDICT = "p(y_t) = softmax(W s~_t + b)"
+
+
+def attention_card(
+    title,
+    score,
+    paper="Luong, Pham & Manning 2015, arXiv:1508.04025, sec. 3.1.",
+    weigh=(SOFTMAX, SUM),
+    predict=(PREDICT,),
+    deviations=(),
+    **fields,
+):
+    """Return the card of an entry that is `attention` but for its score, weights or prediction."""
     return Card(
         title=title,
         equations=(
@@ -94,39 +108,40 @@ def _attention_card(title, score, paper="Luong, Pham & Manning 2015, arXiv:1508.
             "s_0 = tanh(W_b h_S + b_b)",
             "s_t = f(E y_{t-1}, s_{t-1})",
             f"e_tj = {score}",
-            "a_tj = exp(e_tj) / sum_k exp(e_tk)",
-            "c_t = sum_j a_tj h_j",
+            *weigh,
             "s~_t = tanh(W_c [c_t; s_t])",
-            "p(y_t) = softmax(W s~_t + b)",
+            *predict,
         ),
         paper=paper,
         deviations=(
+            *deviations,
             "One bidirectional layer in place of four unidirectional ones, so that the states are "
             "projected rather than copied.",
             "No input feeding (input_feeding=True), which would cost a loop in training.",
             KERAS_CELLS,
         ),
+        **fields,
     )
 
 
-@register("attention", _attention_card("a context of its own for every step", "s_t^T W_a h_j"))
+@register("attention", attention_card("a context of its own for every step", "s_t^T W_a h_j"))
 def _attention():
     return {}
 
 
-@register("attention_general", _attention_card("attention, bilinear score", "s_t^T W_a h_j"))
+@register("attention_general", attention_card("attention, bilinear score", "s_t^T W_a h_j"))
 def _attention_general():
     return {"scorer": "general"}
 
 
-@register("attention_dot", _attention_card("attention, dot product", "s_t^T h_j"))
+@register("attention_dot", attention_card("attention, dot product", "s_t^T h_j"))
 def _attention_dot():
     return {"scorer": "dot"}
 
 
 @register(
     "attention_scaled_dot",
-    _attention_card(
+    attention_card(
         "attention, scaled dot product",
         "s_t^T h_j / sqrt(U)",
         "Luong, Pham & Manning 2015, arXiv:1508.04025; the scale: Vaswani et al. 2017, "
@@ -139,7 +154,7 @@ def _attention_scaled_dot():
 
 @register(
     "attention_additive",
-    _attention_card(
+    attention_card(
         "attention, additive (MLP) score, after the update",
         "v^T tanh(W_a s_t + U_a h_j)",
         "The score: Bahdanau, Cho & Bengio 2015, arXiv:1409.0473, sec. A.1.2; the rest: Luong, "

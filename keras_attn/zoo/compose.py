@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from keras_attn.layers.attention import Attention
@@ -9,7 +10,7 @@ from keras_attn.layers.base import positive
 from keras_attn.layers.bridges import bridges
 from keras_attn.layers.contexts import AttentionContext, contexts
 from keras_attn.layers.decoder import Decoder
-from keras_attn.layers.encoders import encoders
+from keras_attn.layers.encoders import RNNEncoder, encoders
 from keras_attn.layers.readouts import readouts
 from keras_attn.layers.recurrence import Recurrence
 from keras_attn.layers.summaries import summaries
@@ -17,6 +18,8 @@ from keras_attn.models import Seq2Seq
 from keras_attn.zoo.options import OPTIONS
 
 EQUAL_DEPTHS = ("dot", "scaled_dot")
+OF_ATTENTION = ("scorer", "normaliser", "window", "num_heads", "keys", "coverage_loss", "copy")
+OF_RNN_ENCODERS = ("bidirectional", "reverse_source")
 
 
 def compose(options: dict[str, Any], source: Any, target: Any, name: str) -> Seq2Seq:
@@ -57,14 +60,20 @@ def compose(options: dict[str, Any], source: Any, target: Any, name: str) -> Seq
 
 
 def _refuse_idle(options):
-    """Raise a ValueError for options of attention where there is none."""
+    """Raise a ValueError for options that nothing reads."""
     if options["context"] in ("none", "fixed"):
-        for name in ("scorer", "normaliser"):
-            if options[name] != OPTIONS[name].default:
-                raise ValueError(
-                    f"{name}={options[name]!r} has no effect here: context={options['context']!r} "
-                    "has no attention."
-                )
+        why = f"context={options['context']!r} has no attention"
+        _refuse_changed(options, OF_ATTENTION, why)
+    if options["encoder"] in encoders.classes and options["encoder"] != "rnn":
+        _refuse_changed(options, OF_RNN_ENCODERS, f"encoder={options['encoder']!r} is no RNN")
+    if options["readout"] == "linear":
+        _refuse_changed(options, ("readout_units",), "readout='linear' has the width of its parts")
+
+
+def _refuse_changed(options, names, why):
+    for name in names:
+        if options[name] != OPTIONS[name].default:
+            raise ValueError(f"{name}={options[name]!r} has no effect here: {why}.")
 
 
 def _taken(options, names: str) -> dict[str, Any]:
@@ -74,6 +83,12 @@ def _taken(options, names: str) -> dict[str, Any]:
 def _by_name(choices, identifier, **options):
     """Return the choice, with options where it is given by name."""
     return choices.get(identifier, **(options if isinstance(identifier, str) else {}))
+
+
+def _taken_by(cls, options, **renamed):
+    """Return those options that the constructor of `cls` takes."""
+    parameters = inspect.signature(cls).parameters
+    return {name: value for name, value in {**options, **renamed}.items() if name in parameters}
 
 
 def _encoder(options):
@@ -88,45 +103,58 @@ def _encoder(options):
     summary, length = options["summary"], {}
     if summary == "concat":
         length = {"length": options["max_source"]}
-    return _by_name(
-        encoders,
-        options["encoder"],
+    identifier = options["encoder"]
+    if not isinstance(identifier, str):
+        return encoders.get(identifier)
+    kind = encoders.classes.get(identifier.replace("-", "_"), RNNEncoder)  # get() refuses others
+    layers = options["encoder_layers"]
+    taken = _taken_by(
+        kind,
+        _taken(options, "cell num_layers bidirectional residual dropout recurrent_dropout"),
         units=units,
+        num_layers=options["num_layers"] if layers is None else layers,
+        reverse=options["reverse_source"],
         summary=_by_name(summaries, summary, dtype=options["dtype"], **length),
-        **_taken(options, "cell num_layers bidirectional residual dropout recurrent_dropout dtype"),
     )
+    return encoders.get(identifier, dtype=options["dtype"], **taken)
 
 
 def _dots(options) -> bool:
-    return options["context"] == "attention" and options["scorer"] in EQUAL_DEPTHS
+    """Return whether the scorer needs keys as deep as queries, and nothing projects them."""
+    plain = options["num_heads"] == 1 and options["keys"] == "values"
+    attends = options["context"] == "attention" and options["encoder"] == "rnn"
+    return plain and attends and options["scorer"] in EQUAL_DEPTHS
 
 
 def _decoder(options):
     dtype = options["dtype"]
+    cell = options["cell"] if options["decoder_cell"] is None else options["decoder_cell"]
     recurrence = Recurrence(
-        **_taken(options, "cell units num_layers residual dropout recurrent_dropout dtype")
+        cell, **_taken(options, "units num_layers residual dropout recurrent_dropout dtype")
     )
     return Decoder(
         recurrence,
         context=_context(options),
         bridge=_by_name(bridges, options["bridge"], dtype=dtype),
         readout=_readout(options),
-        **_taken(options, "order start feedback input_feeding readout_state dropout dtype"),
+        **_taken(options, "order start feedback input_feeding readout_state copy dropout dtype"),
     )
 
 
 def _context(options):
-    if options["window"] != "global":
-        raise ValueError(f"window: expected 'global', got {options['window']!r}.")
     if options["context"] != "attention":
         return _by_name(contexts, options["context"], dtype=options["dtype"])
-    attention = Attention(options["scorer"], options["normaliser"], dtype=options["dtype"])
+    length = {"length": options["max_source"]} if options["scorer"] == "location" else {}
+    attention = Attention(
+        **_taken(options, "scorer normaliser window num_heads keys coverage_loss dtype"), **length
+    )
     return AttentionContext(attention, dtype=options["dtype"])
 
 
 def _readout(options):
     """Return the readout; one that is tied to the embeddings is as wide as they are."""
-    width = {"units": options["embedding_size"]} if options["tie_readout"] else {}
-    if options["readout"] == "linear":
-        width = {}
+    units = options["readout_units"]
+    if units is None and options["tie_readout"]:
+        units = options["embedding_size"]
+    width = {} if options["readout"] == "linear" else {"units": units}
     return _by_name(readouts, options["readout"], dtype=options["dtype"], **width)

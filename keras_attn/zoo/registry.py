@@ -31,6 +31,8 @@ class Card:
         recipe: Training that is a good start.
         name: The name in the registry, filled in there.
         changes: Function that returns what it changes in the table of options, filled in there.
+        paper_size: What size="paper" changes, in pairs of option and value; empty for entries that
+            are no paper's own model.
     """
 
     title: str
@@ -40,11 +42,16 @@ class Card:
     recipe: str = "Adam, learning rate 2e-3 decaying to 0, batches of 64, 10 to 20 epochs."
     name: str = ""
     changes: Callable[[], dict[str, Any]] = dict
+    paper_size: tuple[tuple[str, Any], ...] = ()
+
+    def resolved(self, overrides: dict[str, Any]) -> dict[str, Any]:
+        """Return all options and their values, given what a user changes."""
+        return resolve(self.changes(), overrides, dict(self.paper_size) or None)
 
     @property
     def options(self) -> dict[str, Any]:
         """All options and their values."""
-        return resolve(self.changes(), {})
+        return self.resolved({})
 
     @property
     def num_parameters(self) -> int:
@@ -60,12 +67,19 @@ class Card:
             *(f"    {line}" for line in self.equations),
             "",
             f"Paper:      {self.paper}",
-            f"Deviations: {' '.join(self.deviations) or 'none'}",
+            "Deviations:" + "".join(f"\n    - {line}" for line in self.deviations or ("none",)),
             f"Options:    {', '.join(changes) or 'the defaults'}; any of {', '.join(OPTIONS)}",
+            *self._paper_lines(),
             f"Parameters: {self.num_parameters:,} with {IDS} source and {IDS} target ids",
             f"Recipe:     {self.recipe}",
         ]
         return "\n".join(lines)
+
+    def _paper_lines(self):
+        if not self.paper_size:
+            return []
+        sizes = ", ".join(f"{name}={value!r}" for name, value in self.paper_size)
+        return [f"Paper size: size='paper' is {sizes}"]
 
 
 _cards: dict[str, Card] = {}
@@ -140,7 +154,7 @@ def config(name: str, **overrides) -> dict[str, Any]:
         ValueError: no architecture has this name.
         TypeError: an option that does not exist.
     """
-    return resolve(card(name).changes(), overrides)
+    return card(name).resolved(overrides)
 
 
 def build(
@@ -173,7 +187,7 @@ def build(
                 f"tokenisers and options, got {sorted(overrides) or 'tokenisers'}."
             )
         return _load(found.name, tag or weights)
-    options = resolve(found.changes(), overrides)
+    options = found.resolved(overrides)
     source, target = (IDS if given is None else given for given in (source, target))
     return compose(options, source, target, found.name)
 

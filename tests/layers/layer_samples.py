@@ -12,7 +12,9 @@ from hypothesis import settings
 
 few = settings(max_examples=12, deadline=None, derandomize=True)
 
-SCORERS = ["additive", "dot", "general", "scaled_dot"]
+# Those that compare a query with a key and need nothing else, and options that keep them small.
+SCORERS = ["additive", "concat", "dot", "general", "low_rank", "scaled_dot"]
+SMALL = {"additive": {"units": 3}, "concat": {"units": 3}, "low_rank": {"rank": 3}}
 CELLS = ["gru", "lstm", "simple_rnn"]
 
 # Float dtype of a layer -> how close its numbers come to those of the oracle, which is in float64.
@@ -61,6 +63,11 @@ def score_of(name, weights):
 
 def _weighted_score(score, weights, query, key):
     return score(query, key, *weights)
+
+
+def named_weights(layer):
+    """Return the weights of `layer` by name, as float64."""
+    return {weight.name: np.array(weight, "float64") for weight in layer.weights}
 
 
 def numbers(tensors):

@@ -14,6 +14,7 @@ from keras import ops
 from layer_samples import (
     MASK,
     SCORERS,
+    SMALL,
     TOLERANCE,
     close,
     config_of,
@@ -155,7 +156,7 @@ def test_the_masks_of_keys_and_of_values_both_hold():
 
 @every_scorer
 def test_gradients_are_those_of_finite_differences(scorer):
-    attention = Attention(scorer, dtype="float64", **({"units": 3} if scorer == "additive" else {}))
+    attention = Attention(scorer, dtype="float64", **SMALL.get(scorer, {}))
     arrays = [normal(2, 2, 2), normal(2, 3, 3, seed=1), normal(2, 3, 2, seed=2)]
     attention.build(*[array.shape for array in arrays])
     randomised(attention)
@@ -381,7 +382,7 @@ def test_memory_is_for_all_positions_without_a_mask():
 @every_scorer
 @every_half
 def test_half_precision_of_a_long_source(scorer, dtype):
-    attention = built(scorer, dtype=dtype)
+    attention = built(scorer, dtype=dtype, **SMALL.get(scorer, {}))
     query, key, value = normal(2, 3, 4), normal(2, 2000, 4, seed=1), normal(2, 2000, 6, seed=2)
     mask = np.arange(2000) < [[2000], [1990]]
     context, alignments = attention(query, value, key, value_mask=mask)
@@ -390,7 +391,7 @@ def test_half_precision_of_a_long_source(scorer, dtype):
     context = ops.cast(context, "float32")
     assert np.isfinite(context).all() and np.isfinite(alignments).all()
     np.testing.assert_allclose(np.sum(alignments, -1), 1, atol=1e-4)
-    exact = built(scorer)
+    exact = built(scorer, **SMALL.get(scorer, {}))
     exact.set_weights(attention.get_weights())
     expected = exact(query, value, key, value_mask=mask)
     np.testing.assert_allclose(context, expected[0], atol=0.05)
@@ -401,7 +402,7 @@ def test_half_precision_of_a_long_source(scorer, dtype):
 def test_steps_in_half_precision(dtype):
     attention = built("additive", dtype=dtype)
     memory = attention.prepare(VALUE, KEY, MASK)
-    context, alignments, _ = attention.step(QUERY[:, 0], memory)
+    context, alignments, _ = attention.step(QUERY[:, 0], memory, attention.initial_state(memory))
     whole = attention(QUERY, VALUE, KEY, value_mask=MASK)
     assert context.dtype == whole[0].dtype and alignments.dtype == "float32"
     np.testing.assert_allclose(alignments, whole[1][:, 0], atol=1e-6)

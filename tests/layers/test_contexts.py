@@ -53,7 +53,7 @@ def oracle(name, context, queries=QUERIES):
 def test_a_sequence_is_that_of_the_formula(name):
     context = built(name)
     for found, expected in zip(
-        context.sequence(QUERIES, context.prepare(ENCODED)), oracle(name, context), strict=True
+        context.sequence(QUERIES, context.prepare(ENCODED))[:2], oracle(name, context), strict=True
     ):
         close(found, expected)
         assert found.shape == expected.shape
@@ -67,7 +67,8 @@ def test_a_step_is_that_of_the_formula_for_every_beam(name, beams):
     state = context.initial_state(memory)
     queries = normal(4 * beams, UNITS, seed=5, dtype="float32")
     *found, state = context.step(queries, memory, state)
-    assert state == ()
+    assert all(part.shape[-1] == 0 for part in state)  # nothing is carried
+    assert context.terms(state, 4 * beams).shape == (4 * beams, 0)
     for tensor, expected in zip(
         found, oracle(name, context, queries.reshape(4, beams, UNITS)), strict=True
     ):
@@ -82,7 +83,7 @@ def test_alignments_are_float32_in_half_precision_too(name, dtype):
     encoded = ENCODED._replace(summary=ops.cast(ENCODED.summary, dtype))
     memory, queries = context.prepare(encoded), ops.cast(QUERIES, dtype)
     step = context.step(queries[:, 0], memory, context.initial_state(memory))[:2]
-    for found, alignments in (step, context.sequence(queries, memory)):
+    for found, alignments in (step, context.sequence(queries, memory)[:2]):
         assert keras.backend.standardize_dtype(found.dtype) == dtype
         assert alignments.dtype == "float32"
 
@@ -90,7 +91,8 @@ def test_alignments_are_float32_in_half_precision_too(name, dtype):
 @every_name
 def test_depths_are_those_of_the_contexts(name):
     context = built(name)
-    found, alignments = context.sequence(QUERIES, context.prepare(ENCODED))
+    found, alignments, terms = context.sequence(QUERIES, context.prepare(ENCODED))
+    assert terms.shape == (4, QUERIES.shape[1], 0) and context.terms_depth == 0
     assert context.depth(VALUES, SUMMARY) == found.shape[-1]
     assert context.attends == (alignments.shape[-1] > 0)
     assert context.uses_query == (name == "attention")

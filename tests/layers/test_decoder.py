@@ -177,7 +177,20 @@ def sample(case, dtype="float32"):
     encoded = sources(case, decoder, dtype)
     embedded = normal(4, 3, case.embedding, seed=3, dtype=dtype)
     memory, state = decoder.prepare(encoded)
-    return Sample(decoder, encoded, embedded, memory, state, *decoder(embedded, state, memory))
+    shown = whole(decoder, embedded, state, memory)
+    return Sample(decoder, encoded, embedded, memory, state, *shown)
+
+
+def whole(decoder, *arguments, **options):
+    """Return features and alignments of a whole target."""
+    output = decoder(*arguments, **options)
+    return output.features, output.alignments
+
+
+def one_step(decoder, *arguments, **options):
+    """Return features, alignments and the next state of a step."""
+    output, state = decoder.step(*arguments, **options)
+    return output.features, output.alignments, state
 
 
 # === The oracle ===
@@ -246,7 +259,7 @@ def test_a_whole_target_is_that_of_the_papers(case, dtype):
 def test_steps_equal_the_whole_target(case):
     decoder, _, embedded, memory, state, features, alignments = sample(case)
     for t in range(3):
-        found, weights, state = decoder.step(embedded[:, t], state, memory)
+        found, weights, state = one_step(decoder, embedded[:, t], state, memory)
         close(found, features[:, t])
         close(weights, alignments[:, t])
 
@@ -259,10 +272,10 @@ def test_beams_are_rows_that_share_a_source(case):
         lambda part: normal(4 * beams, part.shape[-1], seed=50, dtype="float32"), state
     )
     embedded = normal(4 * beams, case.embedding, seed=51, dtype="float32")
-    together = decoder.step(embedded, rows, memory)
+    together = one_step(decoder, embedded, rows, memory)
     for k in range(beams):  # row n belongs to source n // 3, so these rows have one beam each
         mine = keras.tree.map_structure(lambda part, k=k: part[k::beams], rows)
-        alone = decoder.step(embedded[k::beams], mine, memory)
+        alone = one_step(decoder, embedded[k::beams], mine, memory)
         flat = keras.tree.flatten(together), keras.tree.flatten(alone)
         for found, expected in zip(*flat, strict=True):
             np.testing.assert_allclose(found[k::beams], expected, atol=1e-6)
@@ -281,9 +294,9 @@ def test_steps_equal_the_whole_target_beyond_the_grid_too(case, options):
     decoder = built(case, **options)
     memory, state = decoder.prepare(sources(case, decoder))
     embedded = normal(4, 3, EMBEDDING, seed=3, dtype="float32")
-    features, alignments = decoder(embedded, state, memory)
+    features, alignments = whole(decoder, embedded, state, memory)
     for t in range(3):
-        found, weights, state = decoder.step(embedded[:, t], state, memory)
+        found, weights, state = one_step(decoder, embedded[:, t], state, memory)
         close(found, features[:, t])
         close(weights, alignments[:, t])
 
@@ -295,7 +308,7 @@ def test_padding_and_neighbours_change_nothing(case):
         alone = keras.tree.map_structure(lambda part, row=row: part[row : row + 1], encoded)
         alone = alone._replace(values=alone.values[:, :length], mask=alone.mask[:, :length])
         memory, state = decoder.prepare(alone)
-        found, weights = decoder(embedded[row : row + 1], state, memory)
+        found, weights = whole(decoder, embedded[row : row + 1], state, memory)
         np.testing.assert_allclose(found[0], features[row], atol=1e-6)
         np.testing.assert_allclose(weights[0], alignments[row, :, :length], atol=1e-6)
 
@@ -303,7 +316,7 @@ def test_padding_and_neighbours_change_nothing(case):
 @both_forms
 def test_a_target_of_one_token_is_one_step(case):
     decoder, _, embedded, memory, state, features, _ = sample(case)
-    found, _ = decoder(embedded[:, :1], state, memory)
+    found, _ = whole(decoder, embedded[:, :1], state, memory)
     np.testing.assert_allclose(found, features[:, :1], atol=1e-6)
 
 
@@ -362,11 +375,11 @@ def test_gradients_are_those_of_finite_differences(case, steps):
         tape.watch(tensors)
         embedded, values, summary, fed, *flat = tensors
         memory = decoder.context.prepare(Encoded(values, mask, summary, ()))
-        state = DecoderState(layered(flat), (), fed)
+        state = DecoderState(layered(flat), decoder.context.initial_state(memory), fed)
         if steps == 1:
-            features = decoder.step(embedded[:, 0], state, memory)[0][:, None]
+            features = one_step(decoder, embedded[:, 0], state, memory)[0][:, None]
         else:
-            features, _ = decoder(embedded, state, memory)
+            features, _ = whole(decoder, embedded, state, memory)
         total = tf.reduce_sum(features * probe)
     found = tape.gradient(total, [*tensors, *variables])
     expected = reference.finite_difference(loss, [*arrays, *weights])
@@ -390,10 +403,13 @@ def test_half_precision_keeps_its_dtype_and_comes_close(case, dtype):
         lambda part: part if part.dtype == bool else ops.cast(part, dtype), exact.encoded
     )
     memory, state = decoder.prepare(encoded)
-    features, alignments = decoder(ops.cast(exact.embedded, dtype), state, memory)
-    step, weights, following = decoder.step(ops.cast(exact.embedded[:, 0], dtype), state, memory)
+    features, alignments = whole(decoder, ops.cast(exact.embedded, dtype), state, memory)
+    step, weights, following = one_step(
+        decoder, ops.cast(exact.embedded[:, 0], dtype), state, memory
+    )
     assert alignments.dtype == weights.dtype == "float32"
-    for tensor in [features, step, *keras.tree.flatten([state, following])]:
+    carried = [part for part in keras.tree.flatten([state, following]) if part.shape[-1]]
+    for tensor in [features, step, *carried]:
         assert keras.backend.standardize_dtype(tensor.dtype) == dtype
     np.testing.assert_allclose(ops.cast(features, "float32"), exact.features, atol=0.1)
     np.testing.assert_allclose(alignments, exact.alignments, atol=0.05)
@@ -407,7 +423,7 @@ def test_xla_changes_nothing(case):
     def run(embedded):
         with tf.GradientTape() as tape:
             memory, state = decoder.prepare(encoded)
-            found, _ = decoder(embedded, state, memory)
+            found, _ = whole(decoder, embedded, state, memory)
             loss = tf.reduce_sum(found**2)
         return found, tape.gradient(loss, decoder.trainable_variables)
 
@@ -434,13 +450,13 @@ def test_only_training_drops_out(case, option):
     decoder = built(case, **{option: DROPPING[option]})
     decoder.set_weights(sample(case).decoder.get_weights())
     for _ in range(2):
-        found, _ = decoder(embedded, state, memory, training=False)
+        found, _ = whole(decoder, embedded, state, memory, training=False)
         np.testing.assert_allclose(found, expected, atol=1e-6)
-    step, _, following = decoder.step(embedded[:, 0], state, memory)
+    step, _, following = one_step(decoder, embedded[:, 0], state, memory)
     np.testing.assert_allclose(step, expected[:, 0], atol=1e-6)
-    first, second = (decoder(embedded, state, memory, training=True)[0] for _ in range(2))
+    first, second = (whole(decoder, embedded, state, memory, training=True)[0] for _ in range(2))
     assert np.abs(first - expected).max() > 1e-3 and np.abs(first - second).max() > 1e-3
-    dropped, _, other = decoder.step(embedded[:, 0], state, memory, training=True)
+    dropped, _, other = one_step(decoder, embedded[:, 0], state, memory, training=True)
     tops = other.recurrent[-1][0] - following.recurrent[-1][0]
     assert max(np.abs(dropped - step).max(), np.abs(tops).max()) > 1e-3
 
@@ -450,7 +466,7 @@ def test_dropout_of_features_does_not_reach_what_is_fed():
     _, _, embedded, memory, state, expected, _ = sample(case)
     decoder = built(case, dropout=0.5)
     decoder.set_weights(sample(case).decoder.get_weights())
-    features, _, following = decoder.step(embedded[:, 0], state, memory, training=True)
+    features, _, following = one_step(decoder, embedded[:, 0], state, memory, training=True)
     features = np.array(features)
     np.testing.assert_allclose(following.fed, expected[:, 0], atol=1e-6)
     np.testing.assert_allclose(features[features != 0], 2 * following.fed[features != 0], rtol=1e-6)
@@ -466,7 +482,7 @@ def test_recurrent_dropout_trains_in_one_graph_after_another(cell):
         source = keras.tree.map_structure(lambda part: part[:rows], encoded)
         with tf.GradientTape() as tape:
             memory, state = decoder.prepare(source)
-            features, _ = decoder(embedded[:rows], state, memory, training=True)
+            features, _ = whole(decoder, embedded[:rows], state, memory, training=True)
             loss = tf.reduce_sum(features**2)
         return tape.gradient(loss, decoder.trainable_variables)
 
@@ -485,7 +501,7 @@ def test_a_loop_holds_one_recurrent_mask_for_a_sequence():
     encoded = sources(case, decoder)._replace(states=((np.ones((4, UNITS), "float32"),),))
     memory, state = decoder.prepare(encoded)
     embedded = np.zeros((4, 6, EMBEDDING), "float32")
-    alive = np.array(decoder(embedded, state, memory, training=True)[0]) > 0
+    alive = np.array(whole(decoder, embedded, state, memory, training=True)[0]) > 0
     assert (alive == alive[:, :1]).all() and 0 < alive.mean() < 1
     assert not decoder.parallel
 
@@ -495,8 +511,8 @@ def test_inference_draws_no_random_numbers():
     memory, state = decoder.prepare(sources(LOOP, decoder))
     counters = [v for v in decoder.non_trainable_variables if "seed_generator" in v.path]
     before = [counter.numpy() for counter in counters]
-    decoder(normal(4, 3, EMBEDDING, dtype="float32"), state, memory)
-    decoder.step(normal(4, EMBEDDING, dtype="float32"), state, memory)
+    whole(decoder, normal(4, 3, EMBEDDING, dtype="float32"), state, memory)
+    one_step(decoder, normal(4, EMBEDDING, dtype="float32"), state, memory)
     assert counters
     for counter, value in zip(counters, before, strict=True):
         np.testing.assert_array_equal(counter, value)
@@ -580,7 +596,7 @@ def test_a_decoder_survives_saving(case):
     outputs = []
     for one in (again, decoder):
         memory, state = one.prepare(sources(case, decoder))
-        outputs.append((memory.start, *one(embedded, state, memory)))
+        outputs.append((memory.start, *whole(one, embedded, state, memory)))
     for found, expected in zip(*outputs, strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-6)
 

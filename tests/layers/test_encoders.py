@@ -15,7 +15,7 @@ from keras_attn.types import Encoded
 DEPTH, UNITS = 2, 3
 EMBEDDED = normal(4, 5, DEPTH)
 EMBEDDED32 = EMBEDDED.astype("float32")
-every_cell = pytest.mark.parametrize("cell", CELLS)
+every_cell = pytest.mark.parametrize("cell", [*CELLS, "gru_before"])
 both_ways = pytest.mark.parametrize("bidirectional", [False, True])
 
 
@@ -146,6 +146,92 @@ def test_an_encoder_works_in_a_functional_model():
     same(tuple(model([EMBEDDED32, MASK])), (expected.values, expected.summary))
 
 
+# === Reading backwards ===
+
+
+def turned_oracle(encoder, embedded=EMBEDDED, mask=MASK):
+    """Turn the tokens round, run, and turn the values back."""
+    lengths = mask.sum(axis=1)
+    turned = reference.reverse_by_length(embedded, lengths)
+    values, states = oracle(encoder, turned, mask)
+    return reference.reverse_by_length(values, lengths), states
+
+
+@pytest.mark.parametrize("num_layers, dtype", [(1, "float64"), (2, "float32")])
+@both_ways
+@every_cell
+def test_a_reversed_source_is_read_up_to_eos_and_its_values_stay_in_order(
+    cell, bidirectional, num_layers, dtype
+):
+    options = {"num_layers": num_layers, "residual": num_layers > 1, "dtype": dtype}
+    encoder = built(cell, bidirectional=bidirectional, reverse=True, **options)
+    found = encoder(EMBEDDED, MASK)
+    values, states = turned_oracle(encoder)
+    close(found.values, values, dtype)
+    close(found.summary, reference.summary_last(states), dtype)
+    for layer, expected in zip(found.states, states, strict=True):
+        for tensor, array in zip(layer, expected, strict=True):
+            close(tensor, array, dtype)
+    assert (np.array(found.values)[~MASK] == 0).all()
+
+
+def test_reversing_reads_the_first_token_last_but_for_eos():
+    encoder = built("simple_rnn", bidirectional=False, reverse=True)
+    found = np.array(encoder(EMBEDDED, MASK).values)
+    for token in range(5):
+        other = EMBEDDED.copy()
+        other[0, token] += 1
+        changed = np.abs(encoder(other, MASK).values - found)[0].max(axis=-1) > 1e-6
+        seen = [
+            j for j in range(5) if token == j or (j <= token if token < 4 else j == 4) or j == 4
+        ]
+        assert np.flatnonzero(changed).tolist() == sorted(set(seen))
+
+
+@pytest.mark.parametrize("name", ["mean", "max"])
+def test_the_summary_of_a_reversed_source_is_made_of_its_values(name):
+    encoder = built("gru", reverse=True, summary=name)
+    values, _ = turned_oracle(encoder)
+    close(encoder(EMBEDDED, MASK).summary, getattr(reference, f"summary_{name}")(values, MASK))
+
+
+@both_ways
+def test_padding_and_neighbours_change_nothing_in_a_reversed_source(bidirectional):
+    encoder = built("gru", bidirectional=bidirectional, num_layers=2, residual=True, reverse=True)
+    together = encoder(EMBEDDED, MASK)
+    same(encoder(np.where(MASK[:, :, None], EMBEDDED, 50.0), MASK), together)
+    for row, length in enumerate(MASK.sum(axis=1)):
+        alone = encoder(EMBEDDED[row : row + 1, :length], MASK[row : row + 1, :length])
+        np.testing.assert_allclose(together.values[row, :length], alone.values[0], atol=1e-6)
+        np.testing.assert_allclose(together.summary[row], alone.summary[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_a_reversed_source_has_gradients_in_a_graph(jit_compile):
+    encoder = built("gru", reverse=True)
+
+    def run(embedded):
+        with tf.GradientTape() as tape:
+            tape.watch(embedded)
+            found = encoder(embedded, MASK)
+            loss = tf.reduce_sum(found.values**2) + tf.reduce_sum(found.summary)
+        return found.values, tape.gradient(loss, embedded)
+
+    expected = run(tf.constant(EMBEDDED32))
+    found = tf.function(run, jit_compile=jit_compile)(tf.constant(EMBEDDED32))
+    for tensor, array in zip(found, expected, strict=True):
+        np.testing.assert_allclose(tensor, array, atol=1e-5)
+    assert (np.array(found[1])[~MASK] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_a_reversed_source_in_half_precision_comes_close(dtype):
+    encoder = built("gru", reverse=True, dtype=f"mixed_{dtype}")
+    found = encoder(EMBEDDED, MASK).values
+    assert keras.backend.standardize_dtype(found.dtype) == dtype
+    np.testing.assert_allclose(ops.cast(found, "float32"), turned_oracle(encoder)[0], atol=0.1)
+
+
 # === Dropout ===
 
 
@@ -188,6 +274,7 @@ def test_recurrent_dropout_trains_in_one_graph_after_another(bidirectional):
 def test_an_encoder_survives_saving(bidirectional, by_name):
     summary = "gated" if by_name else GatedSummary(name="gate")
     options = {"num_layers": 2, "residual": True, "dropout": 0.1, "recurrent_dropout": 0.2}
+    options["reverse"] = by_name
     encoder = built("gru", bidirectional=bidirectional, summary=summary, **options)
     again = reborn(encoder)
     assert type(again) is RNNEncoder and config_of(again) == config_of(encoder)
@@ -210,6 +297,7 @@ def test_an_encoder_has_a_name():
         ({"num_layers": 0}, ValueError, "^num_layers: expected a positive int, got 0"),
         ({"dropout": 1.0}, ValueError, r"^dropout: expected a number in \[0, 1\), got 1.0"),
         ({"recurrent_dropout": 2}, ValueError, "^recurrent_dropout: expected a number in"),
+        ({"reverse": 1}, ValueError, "^reverse: expected True or False, got 1"),
         ({"summary": "men"}, ValueError, "^summary: expected .*'men'. Did you mean 'mean'"),
         ({"summary": 3}, TypeError, "^summary: expected a name of .* or an object, got 3"),
     ],

@@ -248,7 +248,7 @@ def test_a_recurrence_survives_saving(cell):
     [
         (
             {"cell": "gruu"},
-            r"^cell: expected one of \['gru', 'lstm', .*'gruu'. Did you mean 'gru'\?",
+            r"^cell: expected one of \['cho', 'gru', .*'gruu'. Did you mean 'gru'\?",
         ),
         ({"units": 0}, "^units: expected a positive int, got 0"),
         ({"num_layers": 1.0}, "^num_layers: expected a positive int, got 1.0"),

@@ -1,10 +1,13 @@
 """Starts: what the first step reads in place of a previous token."""
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+from keras import ops
 from layer_samples import MASK, TOLERANCE, close, config_of, normal, randomised, reborn
 
-from keras_attn.layers import SummaryStart, TokenStart
+from keras_attn.layers import SummaryStart, TokenStart, ZeroStart
 from keras_attn.layers.starts import starts
 from keras_attn.types import BOS, Encoded, Memory
 
@@ -21,7 +24,8 @@ def prepared(start, dtype="float32"):
     """Return the memory of four sources with the summary (4, 5), and that summary."""
     summary = normal(4, SUMMARY, seed=1, dtype=dtype)
     nothing = np.zeros((4, 5, 0), dtype)
-    memory = Memory(nothing, nothing, MASK, summary=nothing[:, 0], start=nothing[:, 0])
+    empty = nothing[:, 0]
+    memory = Memory(nothing, nothing, MASK, summary=empty, start=empty, slots=empty)
     return start.prepare(Encoded(nothing, MASK, summary, ()), memory), summary
 
 
@@ -51,6 +55,40 @@ def test_a_summary_start_puts_the_projected_summary_in_the_place_of_bos(dtype):
         close(step, expected[:, t], dtype)
 
 
+@pytest.mark.parametrize("dtype", [*TOLERANCE, "float16", "bfloat16"])
+def test_a_zero_start_puts_zeros_in_the_place_of_bos(dtype):
+    start = built("zeros", dtype)
+    memory, _ = prepared(start)
+    assert memory.start.shape == (4, 0) and not start.weights and not start.uses_summary
+    embedded = normal(4, 2, EMBEDDING)
+    target_in = np.array([[BOS, 5], [BOS, 2], [7, 8], [BOS, 0]])
+    expected = np.where(target_in[:, :, None] == BOS, 0, embedded).astype("float32")
+    given = ops.cast(embedded, dtype)
+    for found, exact in [
+        (start.embed(given, target_in, memory), expected),
+        (start.embed(given[:, 0], target_in[:, 0], memory), expected[:, 0]),
+        (start.embed(given[:, 1], target_in[:, 1], memory), expected[:, 1]),
+    ]:
+        assert keras.backend.standardize_dtype(found.dtype) == dtype
+        np.testing.assert_allclose(ops.cast(found, "float32"), exact, atol=0.02)
+        assert (np.array(ops.cast(found, "float32"))[exact == 0] == 0).all()
+
+
+def test_the_start_token_learns_nothing_from_a_zero_start():
+    start, embedded = built("zeros"), tf.constant(normal(2, 2, EMBEDDING))
+    with tf.GradientTape() as tape:
+        tape.watch(embedded)
+        loss = tf.reduce_sum(start.embed(embedded, np.array([[BOS, 5], [7, BOS]]), None))
+    expected = [[[0] * EMBEDDING, [1] * EMBEDDING], [[1] * EMBEDDING, [0] * EMBEDDING]]
+    np.testing.assert_array_equal(tape.gradient(loss, embedded), expected)
+
+
+def test_a_zero_start_serves_beams():
+    embedded, memory = normal(12, EMBEDDING), prepared(built("zeros"))[0]
+    found = built("zeros").embed(embedded, np.array([BOS, 5] * 6), memory)
+    np.testing.assert_array_equal(found, np.where(np.arange(12)[:, None] % 2, embedded, 0))
+
+
 def test_the_rest_of_the_memory_stays():
     start = built("summary")
     memory, _ = prepared(start)
@@ -73,7 +111,9 @@ def test_weights_have_names_and_shapes():
     }
 
 
-@pytest.mark.parametrize("start", [TokenStart(name="t"), SummaryStart(dtype="mixed_bfloat16")])
+@pytest.mark.parametrize(
+    "start", [TokenStart(name="t"), SummaryStart(dtype="mixed_bfloat16"), ZeroStart(name="z")]
+)
 def test_a_start_survives_saving(start):
     start.build(SUMMARY, EMBEDDING)
     again = reborn(randomised(start))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from keras_attn import zoo
 from keras_attn.models import inputs
 from keras_attn.text import CharacterTokenizer
+from keras_attn.text.codec import Codec
 from keras_attn.types import BOS, EOS
 
 few = settings(max_examples=60, deadline=None, derandomize=True)
@@ -230,7 +231,9 @@ def test_ids_are_refused_where_there_are_tokenisers(with_text):
         lambda: with_text.search(4),
     ):
         refused(TypeError, call, "source: expected a string or a list of strings")
-    refused(TypeError, lambda: inputs.target_rows("target", array, with_text.target, 9), "target:")
+    refused(
+        TypeError, lambda: inputs.target_rows("target", array, with_text.codec, 9, ["a"]), "target:"
+    )
     refused(TypeError, lambda: with_text.generate(["a", 3]), "source[1]", "got int 3")
 
 
@@ -271,7 +274,7 @@ def test_bad_ids_are_refused(with_ids, case):
     array, error, needles = BAD_IDS[case]
     fine = ids()
     target_out = fine["source"]
-    refused(error, lambda: inputs.id_array("rows", array, 8), "rows", *needles)
+    refused(error, lambda: inputs.id_array("rows", array, lambda width: 8), "rows", *needles)
     refused(error, lambda: with_ids.fit(fine, array), "y", *needles)
     refused(
         error,
@@ -286,7 +289,7 @@ def test_bad_ids_are_refused(with_ids, case):
 def test_ids_of_the_other_vocabulary_are_refused(with_ids):
     source_ids = np.array([[8, 2]])  # 9 source ids, 8 target ids
     assert with_ids.source == 9 and with_ids.target == 8
-    inputs.id_array("source", source_ids, with_ids.source)
+    inputs.id_array("source", source_ids, with_ids.codec.source_limit)
     refused(ValueError, lambda: with_ids.score(source_ids, source_ids), "target[0, 0]", "got 8")
     refused(ValueError, lambda: with_ids.generate(source_ids + 1), "source[0, 0]", "got 9")
 
@@ -399,7 +402,7 @@ behind = st.lists(st.integers(1, 8), max_size=2)
 def test_source_rows_end_with_one_eos(rows, max_source):
     """They are read up to EOS, or to their last token, and cut to max_source - 1 tokens and EOS."""
     given_rows = [row + ([EOS, *more] if ended else []) for row, ended, more in rows]
-    found = inputs.source_rows("source", array_of(given_rows, 9), 9, max_source)
+    found = inputs.source_rows("source", array_of(given_rows, 9), Codec(9, 9), max_source)
     assert rows_of(found) == [[*row[: max_source - 1], EOS] for row, _, _ in rows]
     assert found.cut.tolist() == [len(row) + 1 > max_source for row, _, _ in rows]
     assert found.values.dtype == np.int32 and found.lengths.tolist() == [
@@ -412,7 +415,7 @@ def test_source_rows_end_with_one_eos(rows, max_source):
 def test_target_rows_stand_as_they_are_up_to_padding(rows, max_target):
     """They are cut at max_target tokens, and no EOS is added."""
     given_rows = [row + [EOS] * ended for row, ended in rows]
-    found = inputs.target_rows("target", array_of(given_rows, 9), 9, max_target)
+    found = inputs.target_rows("target", array_of(given_rows, 9), Codec(9, 9), max_target, [])
     assert rows_of(found) == [row[:max_target] for row in given_rows]
     assert found.cut.tolist() == [len(row) > max_target for row in given_rows]
 
@@ -432,10 +435,10 @@ def test_rows_of_no_tokens():
 def test_rows_of_text_follow_the_same_rules(with_text):
     a, b, c = (int(with_text.source.tokenize(letter)[0]) for letter in "abc")
     texts = ["abca", "abcab", "", "abc"]
-    sources = inputs.source_rows("source", texts, with_text.source, 5)
+    sources = inputs.source_rows("source", texts, with_text.codec, 5)
     assert rows_of(sources) == [[a, b, c, a, EOS], [a, b, c, a, EOS], [EOS], [a, b, c, EOS]]
     assert sources.cut.tolist() == [False, True, False, False]
-    targets = inputs.target_rows("target", texts, with_text.target, 5)
+    targets = inputs.target_rows("target", texts, with_text.codec, 5, texts)
     assert rows_of(targets) == [[a, b, c, a, EOS], [a, b, c, a, b], [EOS], [a, b, c, EOS]]
     assert targets.cut.tolist() == [False, True, False, False]
 

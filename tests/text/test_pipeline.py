@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_attn.text import ByteTokenizer, pipeline
+from keras_attn.text.codec import Codec
 from keras_attn.types import BOS, EOS, PAD
 
 few = settings(max_examples=10, deadline=None, derandomize=True)
@@ -209,7 +210,7 @@ def test_texts_are_cut_at_the_limit_and_ended(monkeypatch, chunk, limit):
         (pipeline.source_ids, lambda ids: [*ids[: limit - 1], EOS]),
         (pipeline.target_ids, lambda ids: ids[:limit]),
     ):
-        found = pipeline.tokenized(ByteTokenizer(), TEXTS, limit, finish)
+        found = pipeline.tokenized(ByteTokenizer().tokenize, (TEXTS,), limit, finish)
         whole = [byte_ids(text) + [EOS] for text in TEXTS]
         expected = [
             cut(row[:-1]) if long else row for row, long in zip(whole, too_long, strict=True)
@@ -221,7 +222,7 @@ def test_texts_are_cut_at_the_limit_and_ended(monkeypatch, chunk, limit):
 
 
 def test_no_texts_give_no_rows():
-    found = pipeline.tokenized(ByteTokenizer(), [], 5, pipeline.source_ids)
+    found = pipeline.tokenized(ByteTokenizer().tokenize, ([],), 5, pipeline.source_ids)
     assert rows_of(found) == [] and len(found.cut) == 0
 
 
@@ -263,8 +264,7 @@ def streamed(form, drop, weighted=True, batch_size=4):
     counts = tf.Variable([0, 0], dtype=tf.int64)
     dataset = pipeline.stream(
         pairs,
-        ByteTokenizer(),
-        ByteTokenizer(),
+        Codec(ByteTokenizer(), ByteTokenizer()),
         MAX_SOURCE,
         MAX_TARGET,
         batch_size=batch_size,
@@ -327,7 +327,7 @@ def test_a_stream_of_one_pair():
     pairs = tf.data.Dataset.from_tensors(("", "b"))
     tokenizer = ByteTokenizer()
     dataset = pipeline.stream(
-        pairs, tokenizer, tokenizer, 2, 2, batch_size=4, drop=True, counts=counts
+        pairs, Codec(tokenizer, tokenizer), 2, 2, batch_size=4, drop=True, counts=counts
     )
     assert pairs_in(read(dataset)) == [([EOS], [*byte_ids("b"), EOS], None)]
     assert counts.numpy().tolist() == [1, 0]
