@@ -7,7 +7,13 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_attn.layers.base import Component, at_least_float32, build_once, positive
+from keras_attn.layers.base import (
+    Component,
+    at_least_float32,
+    build_once,
+    not_negative,
+    positive,
+)
 from keras_attn.layers.choices import LAYER_OPTIONS, serializable
 from keras_attn.layers.heads import Heads, key_sources
 from keras_attn.layers.normalisers import MASKED, Softmax, normaliser_of
@@ -100,9 +106,7 @@ class Attention(Component):
         self.heads = Heads(
             num_heads, keys == "projected", self.scorer.uses_keys, dtype=self.dtype_policy
         )
-        if isinstance(coverage_loss, bool) or not coverage_loss >= 0:
-            raise ValueError(f"coverage_loss: expected a number >= 0, got {coverage_loss!r}.")
-        self.coverage_loss = float(coverage_loss)
+        self.coverage_loss = not_negative("coverage_loss", coverage_loss)
         self.supports_masking = True
 
     @property
@@ -158,10 +162,10 @@ class Attention(Component):
         value = ops.cast(value, self.compute_dtype)
         batch, length = ops.shape(value)[0], ops.shape(value)[1]
         mask = ops.ones((batch, length), dtype="bool")
-        keys = value if key is None else key
+        keys = value if key is None else ops.cast(key, self.compute_dtype)
         if value_mask is not None:  # padding may hold anything, and 0 * NaN is NaN
             mask = ops.cast(value_mask, "bool")
-            value = ops.where(mask[..., None], value, ops.zeros_like(value))
+            value, keys = (ops.where(mask[..., None], x, ops.zeros_like(x)) for x in (value, keys))
         keys = self.scorer.project_keys(self.heads.keys_of(keys))  # (B*H, S, C')
         return Memory(
             keys=self.heads.stored(keys),
@@ -269,13 +273,16 @@ class Attention(Component):
         """Attend with queries (B, Q, U): context (B, Q, D), alignments (B, H, Q, S), terms."""
         heads = self.heads
         mask = memory.mask[:, None, :]
+        tokens = heads.repeated(mask)
         if attention_mask is not None:
             mask = ops.logical_and(mask, ops.cast(attention_mask, "bool"))
         mask, past = heads.repeated(mask), past._replace(position=heads.repeated(past.position))
         query = heads.queries_of(query)  # (B*H, Q, U / H)
         scores = self.scorer.score(query, heads.loaded(memory.keys), past)
         mask = ops.logical_and(mask, scores > MASKED)
-        soft = self.window.weigh(self.normaliser.distribution, scores, mask, query, past, training)
+        soft = self.window.weigh(
+            self.normaliser.distribution, scores, mask, tokens, query, past, training
+        )
         alignments, chances = self.normaliser.choose(soft, past.position, training)
         values = heads.loaded(memory.values)  # (B*H, S, D / H)
         context = ops.matmul(ops.cast(alignments, self.compute_dtype), values)

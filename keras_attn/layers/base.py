@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 from typing import Any
 
@@ -34,6 +35,15 @@ def fraction(argument: str, value: Any) -> float:
     return float(value)
 
 
+def not_negative(argument: str, value: Any) -> float:
+    """Return `value` if it is a number >= 0, or raise a ValueError that names `argument`."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise ValueError(f"{argument}: expected a number >= 0, got {value!r}.")
+    if not 0 <= float(value) < math.inf:
+        raise ValueError(f"{argument}: expected a number >= 0, got {value!r}.")
+    return float(value)
+
+
 def flag(argument: str, value: Any) -> bool:
     """Return `value` if it is True or False, or raise a ValueError that names `argument`."""
     if not isinstance(value, bool | np.bool_):
@@ -45,6 +55,15 @@ def at_least_float32(x):
     """Cast half precision up to float32; leave float32 and float64 alone."""
     dtype = keras.backend.standardize_dtype(x.dtype)
     return ops.cast(x, "float32") if dtype in ("float16", "bfloat16") else x
+
+
+def projected(x, kernel):
+    """Return x @ kernel over the last axis of x, as one product of two matrices.
+
+    XLA compiles its gradient within loops, which it does not for a product of more axes.
+    """
+    flat = ops.matmul(ops.reshape(x, (-1, x.shape[-1])), kernel)
+    return ops.reshape(flat, (*ops.shape(x)[:-1], kernel.shape[-1]))
 
 
 def rows(x, like):

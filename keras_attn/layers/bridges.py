@@ -125,7 +125,7 @@ class DenseBridge(ProjectingBridge):
 class SummaryBridge(ProjectingBridge):
     """Every state from the summary, s_0 = tanh(V' c + b).
 
-    Source: Cho et al. 2014, arXiv:1406.1078, sec. A.1.2. Deviation: there is a bias.
+    Source: Cho et al. 2014, arXiv:1406.1078, appendix A. Deviation: there is a bias.
     """
 
     uses_summary = True

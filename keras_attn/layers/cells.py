@@ -18,7 +18,7 @@ class ChoCell(keras.layers.Layer):
     z, r = sigmoid(W x + U h + C c + b), h~ = tanh(W x + r * (U h + C c) + b),
     h' = z * h + (1 - z) * h~, each with weights of its own.
 
-    Source: Cho et al. 2014, arXiv:1406.1078, sec. A.1.2. Deviation: there are biases. Weights, for
+    Source: Cho et al. 2014, arXiv:1406.1078, appendix A. Deviation: there are biases. Weights, for
     z, r and h~ side by side: `kernel` (E, 3U), `recurrent_kernel` (U, 3U), `context_kernel`
     (D, 3U), `bias` (3U,).
 

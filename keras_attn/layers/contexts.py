@@ -23,11 +23,13 @@ class Context(Component):
             before decoding starts.
         attends: Whether there are alignments; without, they have width 0.
         terms_depth: The number of terms that a step adds to the loss.
+        parallel: Whether no step's context depends on that of an earlier step.
     """
 
     uses_query = False
     attends = False
     terms_depth = 0
+    parallel = True
 
     def depth(self, value_depth: int, summary_depth: int) -> int:
         """Return the width of the context vector."""
@@ -149,6 +151,11 @@ class AttentionContext(Context):
     def terms_depth(self):
         """See `Context`."""
         return self.attention.terms_depth
+
+    @property
+    def parallel(self):
+        """See `Context`."""
+        return self.attention.parallel
 
     def terms(self, state, rows):
         """See `Context.terms`."""

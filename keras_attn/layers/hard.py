@@ -124,14 +124,12 @@ class Hard(Normaliser, Component):
 
     def _same_noise(self, soft, position):
         """Return noise (Q, S) that depends on the step and the source position alone."""
-        length = tf.shape(soft)[-1:]
         steps = tf.cast(tf.reduce_max(position, axis=0)[:, 0], tf.int32)  # (Q,)
-
-        def uniform(step):
-            seed = tf.random.experimental.stateless_fold_in([self.seed, 0], step)
-            return tf.random.stateless_uniform(length, seed)
-
-        uniforms = tf.map_fn(uniform, steps, fn_output_signature=tf.TensorSpec([None]))
+        first = mixed(tf.constant(self.seed % 2**32, tf.uint32))
+        rows = mixed(tf.cast(steps, tf.uint32) + first)[:, None]
+        columns = mixed(tf.cast(tf.range(tf.shape(soft)[-1]), tf.uint32) + GOLDEN)
+        bits = tf.bitwise.right_shift(mixed(rows + columns), tf.constant(8, tf.uint32))
+        uniforms = tf.cast(tf.cast(bits, tf.int32), "float32") / 2**24  # (Q, S)
         return ops.cast(gumbel(uniforms), soft.dtype)
 
     def get_config(self) -> dict[str, Any]:
@@ -146,6 +144,21 @@ class Hard(Normaliser, Component):
             "temperature": temperature,
             "seed": self.seed,
         }
+
+
+GOLDEN = 0x9E3779B9  # 2**32 over the golden ratio: far from any small number
+
+
+def mixed(x):
+    """Return uint32 numbers whose bits all depend on all bits of x (the finaliser of MurmurHash3).
+
+    A hash, since TensorFlow's stateless random numbers differ between XLA and other devices, and
+    are not promised to be the same for a source that is padded further.
+    """
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+        high = tf.bitwise.right_shift(x, tf.constant(shift, tf.uint32))
+        x = tf.bitwise.bitwise_xor(x, high) * tf.constant(factor, tf.uint32)
+    return tf.bitwise.bitwise_xor(x, tf.bitwise.right_shift(x, tf.constant(16, tf.uint32)))
 
 
 def logarithm(soft):

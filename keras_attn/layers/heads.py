@@ -6,7 +6,7 @@ from typing import Any
 
 from keras import ops
 
-from keras_attn.layers.base import Component
+from keras_attn.layers.base import Component, projected
 from keras_attn.layers.choices import serializable, unknown_name
 
 KEYS = ("values", "projected")
@@ -121,7 +121,7 @@ class Heads(Component):
         return ops.reshape(x, (rows * self.num_heads, length // self.num_heads, depth))
 
     def _projected(self, x, kernel):
-        return ops.matmul(ops.cast(x, self.compute_dtype), self.weight(kernel))
+        return projected(ops.cast(x, self.compute_dtype), self.weight(kernel))
 
     def _folded(self, x):
         """Split the last axis by heads, into the batch: (B, Q, U) -> (B*H, Q, U / H)."""

@@ -100,9 +100,9 @@ class Sparsemax(Normaliser, Plain):
     def distribution(self, scores, mask):
         """See `Normaliser.distribution`."""
         allowed = ops.cast(mask, scores.dtype)
-        highest = ops.max(
+        highest = tf.reduce_max(
             ops.where(mask, scores, ops.cast(MASKED, scores.dtype)), axis=-1, keepdims=True
-        )
+        )  # of an empty batch too, which Keras' own refuses
         # Nothing more than 1 below the highest is ever in the support, so -2 stands for all that.
         scores = ops.maximum(ops.where(mask, scores - highest, -2.0), -2.0)
         ranked = -ops.sort(-scores, axis=-1)  # (B, Q, S), descending

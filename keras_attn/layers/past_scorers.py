@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 from keras import ops
 
-from keras_attn.layers.base import positive
+from keras_attn.layers.base import positive, projected
 from keras_attn.layers.scorers import AdditiveScorer, scorers, weighed
 
 
@@ -76,7 +76,7 @@ class LocationSensitiveScorer(PastScorer):
         rows = tf.reshape(previous, [shape[0] * shape[1], shape[2], 1])
         features = tf.nn.conv1d(rows, filters, stride=1, padding="SAME")
         features = tf.reshape(features, tf.concat([shape, [self.num_filters]], 0))
-        return self.with_features(query, keys, ops.matmul(features, kernel))
+        return self.with_features(query, keys, projected(features, kernel))
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
@@ -119,12 +119,12 @@ class CoverageScorer(PastScorer):
 
     def project_keys(self, keys):
         """Return U h_j, and Phi_j behind it: (B, S, C) -> (B, S, A + 1), or (B, S, A)."""
-        projected = super().project_keys(keys)
+        compared = super().project_keys(keys)
         if not self.fertility:
-            return projected
+            return compared
         keys = ops.cast(keys, self.compute_dtype)
-        share = ops.sigmoid(ops.matmul(keys, self.weight(self.fertility_kernel)))  # (B, S, 1)
-        return ops.concatenate([projected, self.fertility * share], axis=-1)
+        share = ops.sigmoid(projected(keys, self.weight(self.fertility_kernel)))  # (B, S, 1)
+        return ops.concatenate([compared, self.fertility * share], axis=-1)
 
     def call(self, query, keys):
         """See `PastScorer.call`."""

@@ -99,7 +99,7 @@ class TanhReadout(DenseReadout):
 class MaxoutReadout(DenseReadout):
     r"""Deep output, t_i = max over pairs of (O_s s_i + O_y E y_{i-1} + O_c c_i).
 
-    Source: Cho et al. 2014, arXiv:1406.1078, sec. A.1.2; Bahdanau, Cho & Bengio 2015,
+    Source: Cho et al. 2014, arXiv:1406.1078, appendix A; Bahdanau, Cho & Bengio 2015,
     arXiv:1409.0473, sec. A.2.2. Deviations: none here; see `readout_state` of the decoder.
     """
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import tensorflow as tf
 from keras import ops
 
-from keras_attn.layers.base import Component, at_least_float32
+from keras_attn.layers.base import Component, at_least_float32, projected
 from keras_attn.layers.choices import serializable
 
 
@@ -21,8 +22,8 @@ class Saliency(Component):
 
     Call arguments:
         value: Float (B, S, D).
-        value_mask: Bool (B, S), True at real positions, or None for all. A mask that Keras carries
-            on `value` arrives here by itself.
+        mask: Bool (B, S), True at real positions, or None for all. A mask that Keras carries on
+            `value` arrives here by itself.
 
     Returns:
         Float (B, D), in the compute dtype; zeros for a row without positions.
@@ -44,15 +45,13 @@ class Saliency(Component):
             )
         self.built = True
 
-    def call(self, value, value_mask=None):
+    def call(self, value, mask=None):
         """See the class."""
-        if value_mask is None:
-            value_mask = ops.ones(ops.shape(value)[:2], dtype="bool")
-        value_mask = ops.cast(value_mask, "bool")
-        value = ops.where(value_mask[:, :, None], value, ops.zeros_like(value))
-        return self.summed_up(value, value_mask)
+        mask = ops.ones(ops.shape(value)[:2], "bool") if mask is None else ops.cast(mask, "bool")
+        value = ops.where(mask[:, :, None], value, ops.zeros_like(value))
+        return self.summed_up(value, mask)
 
-    def summed_up(self, value, value_mask):
+    def summed_up(self, value, mask):
         """Return (B, D), given values that are 0 where the mask is False."""
         raise NotImplementedError
 
@@ -72,16 +71,16 @@ class WinnerTakeAll(Saliency):
     """
 
     @staticmethod
-    def winners(value, value_mask):
+    def winners(value, mask):
         """Return the largest values of the True positions, 0 where there are none: (B, D)."""
-        mask = value_mask[:, :, None]
-        lowest = ops.min(value, axis=1, keepdims=True)  # never wins against a real one
-        largest = ops.max(ops.where(mask, value, lowest), axis=1)
-        return ops.where(ops.any(mask, axis=1), largest, ops.zeros_like(largest))
+        mask = mask[:, :, None]
+        lowest = tf.reduce_min(value, axis=1, keepdims=True)  # never wins against a real one
+        largest = tf.reduce_max(tf.where(mask, value, lowest), axis=1)
+        return tf.where(tf.reduce_any(mask, axis=1), largest, tf.zeros_like(largest))
 
-    def summed_up(self, value, value_mask):
+    def summed_up(self, value, mask):
         """See `Saliency.summed_up`."""
-        return self.winners(value, value_mask)
+        return self.winners(value, mask)
 
 
 @serializable
@@ -98,7 +97,7 @@ class Gating(Saliency):
         self.kernel = self.add_weight(shape=(depth, depth), name="kernel")
         self.bias = self.add_weight(shape=(depth,), initializer="zeros", name="bias")
 
-    def summed_up(self, value, value_mask):
+    def summed_up(self, value, mask):
         """See `Saliency.summed_up`."""
-        logits = ops.matmul(value, self.weight(self.kernel)) + self.weight(self.bias)
-        return mean_over_tokens(ops.sigmoid(logits) * value, value_mask)
+        logits = projected(value, self.weight(self.kernel)) + self.weight(self.bias)
+        return mean_over_tokens(ops.sigmoid(logits) * value, mask)

@@ -10,7 +10,7 @@ from typing import Any
 
 from keras import ops
 
-from keras_attn.layers.base import Component, at_least_float32, positive
+from keras_attn.layers.base import Component, at_least_float32, positive, projected
 from keras_attn.layers.choices import Choices
 from keras_attn.layers.normalisers import MASKED
 
@@ -67,7 +67,7 @@ def inner_products(query, keys):
 class DotScorer(Scorer):
     r"""Dot product, e_ij = s_i^T h_j.
 
-    Source: Luong, Pham & Manning 2015, arXiv:1508.04025, eq. 8 "dot". Deviations: none.
+    Source: Luong, Pham & Manning 2015, arXiv:1508.04025, sec. 3.1 "dot". Deviations: none.
 
     Call arguments:
         query: Float (B, Q, U).
@@ -112,7 +112,7 @@ class ScaledDotScorer(DotScorer):
 class GeneralScorer(Scorer):
     r"""Bilinear score, e_ij = s_i^T W h_j.
 
-    Source: Luong, Pham & Manning 2015, arXiv:1508.04025, eq. 8 "general". Deviations: none.
+    Source: Luong, Pham & Manning 2015, arXiv:1508.04025, sec. 3.1 "general". Deviations: none.
     W h_j is computed once per source. Weights: `kernel` (U, C).
 
     Call arguments:
@@ -132,7 +132,7 @@ class GeneralScorer(Scorer):
     def project_keys(self, keys):
         """Return W h_j: (B, S, C) -> (B, S, U)."""
         keys = ops.cast(keys, self.compute_dtype)
-        return ops.matmul(keys, ops.transpose(self.weight(self.kernel)))  # (B, S, U)
+        return projected(keys, ops.transpose(self.weight(self.kernel)))  # (B, S, U)
 
     def call(self, query, keys):
         """See the class."""
@@ -143,7 +143,7 @@ class GeneralScorer(Scorer):
 class LowRankScorer(Scorer):
     r"""Bilinear score of low rank, e_ij = (P s_i)^T (K h_j), so that W = P^T K has rank R.
 
-    Source: the low-rank form of Luong, Pham & Manning 2015, arXiv:1508.04025, eq. 8 "general"; the
+    Source: Luong, Pham & Manning 2015, arXiv:1508.04025, sec. 3.1 "general", of low rank; the
     factors are those of a single attention head in Vaswani et al. 2017, arXiv:1706.03762, sec.
     3.2.2, without its scale. K h_j is computed once per source. Weights: `query_kernel` (U, R),
     `key_kernel` (C, R).
@@ -175,11 +175,11 @@ class LowRankScorer(Scorer):
 
     def project_keys(self, keys):
         """Return K h_j: (B, S, C) -> (B, S, R)."""
-        return ops.matmul(ops.cast(keys, self.compute_dtype), self.weight(self.key_kernel))
+        return projected(ops.cast(keys, self.compute_dtype), self.weight(self.key_kernel))
 
     def call(self, query, keys):
         """See the class."""
-        return inner_products(ops.matmul(query, self.weight(self.query_kernel)), keys)
+        return inner_products(projected(query, self.weight(self.query_kernel)), keys)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
@@ -189,7 +189,7 @@ class LowRankScorer(Scorer):
 def weighed(hidden, scale):
     """Return v^T hidden, (B, Q, S, A) and (A,) -> (B, Q, S), at least float32."""
     scale = at_least_float32(scale)
-    return ops.squeeze(ops.matmul(at_least_float32(hidden), scale[:, None]), -1)
+    return ops.squeeze(projected(at_least_float32(hidden), scale[:, None]), -1)
 
 
 class HiddenScorer(Scorer):
@@ -244,11 +244,11 @@ class AdditiveScorer(HiddenScorer):
 
     def project_keys(self, keys):
         """Return U h_j: (B, S, C) -> (B, S, A)."""
-        return ops.matmul(ops.cast(keys, self.compute_dtype), self.weight(self.key_kernel))
+        return projected(ops.cast(keys, self.compute_dtype), self.weight(self.key_kernel))
 
     def compared(self, query, keys):
         """Return W s_i + U h_j: (B, Q, S, A)."""
-        queries = ops.matmul(query, self.weight(self.query_kernel))  # (B, Q, A)
+        queries = projected(query, self.weight(self.query_kernel))  # (B, Q, A)
         return queries[:, :, None, :] + keys[:, None, :, :]
 
     def call(self, query, keys):
@@ -260,7 +260,7 @@ class AdditiveScorer(HiddenScorer):
 class ConcatScorer(HiddenScorer):
     r"""Score of both, joined, e_ij = v^T tanh(W [s_i; h_j]).
 
-    Source: Luong, Pham & Manning 2015, arXiv:1508.04025, eq. 8 "concat". Deviations: none. It is
+    Source: Luong, Pham & Manning 2015, arXiv:1508.04025, sec. 3.1 "concat". Deviations: none. It is
     the additive score with one kernel for two. W's half for h_j is applied once per source.
     Weights: `kernel` (U + C, A), query first, `scale` (A,). Shapes and cost as for
     `AdditiveScorer`.
@@ -277,11 +277,11 @@ class ConcatScorer(HiddenScorer):
     def project_keys(self, keys):
         """Return W's half for the keys of them: (B, S, C) -> (B, S, A)."""
         kernel = self.weight(self.kernel)[self.query_depth :]
-        return ops.matmul(ops.cast(keys, self.compute_dtype), kernel)
+        return projected(ops.cast(keys, self.compute_dtype), kernel)
 
     def call(self, query, keys):
         """See the class."""
-        queries = ops.matmul(query, self.weight(self.kernel)[: self.query_depth])
+        queries = projected(query, self.weight(self.kernel)[: self.query_depth])
         hidden = ops.tanh(queries[:, :, None, :] + keys[:, None, :, :])  # (B, Q, S, A)
         return weighed(hidden, self.weight(self.scale))
 
@@ -290,7 +290,7 @@ class ConcatScorer(HiddenScorer):
 class LocationScorer(Scorer):
     r"""Scores of positions from the query alone, e_i = W s_i.
 
-    Source: Luong, Pham & Manning 2015, arXiv:1508.04025, eq. 7 "location": for a source of S
+    Source: Luong, Pham & Manning 2015, arXiv:1508.04025, eq. 8 "location": for a source of S
     tokens, the first S scores. Weights: `kernel` (U, L).
 
     Args:
@@ -324,7 +324,7 @@ class LocationScorer(Scorer):
 
     def call(self, query, keys):
         """See the class."""
-        scores = at_least_float32(ops.matmul(query, self.weight(self.kernel)))  # (B, Q, L)
+        scores = at_least_float32(projected(query, self.weight(self.kernel)))  # (B, Q, L)
         length = ops.shape(keys)[1]
         missing = ((0, 0), (0, 0), (0, length))
         return ops.pad(scores, missing, constant_values=MASKED)[..., :length]

@@ -65,7 +65,7 @@ class SummaryStart(Start):
 class ZeroStart(Start):
     """Zeros in place of the start token's embedding.
 
-    Source: Cho et al. 2014, arXiv:1406.1078, sec. A.1.2: the first step reads no previous token.
+    Source: Cho et al. 2014, arXiv:1406.1078, appendix A: the first step reads no previous token.
     """
 
     def embed(self, embedded, token_ids, memory):

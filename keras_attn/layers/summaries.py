@@ -98,7 +98,7 @@ class GatedSummary(Summary):
 class ProjectedSummary(Summary):
     r"""The final state, projected, c = tanh(V h_S).
 
-    Source: Cho et al. 2014, arXiv:1406.1078, sec. A.1.1. Weights: `projection` (D, D).
+    Source: Cho et al. 2014, arXiv:1406.1078, appendix A. Weights: `projection` (D, D).
     """
 
     def build(self, values_shape):
@@ -117,7 +117,7 @@ class ProjectedSummary(Summary):
 
 @summaries.register("backward")
 class BackwardSummary(Summary):
-    """The backward direction's state at the first token, where it has read all: its last.
+    """The backward direction's last state, at the first token, where it has read all.
 
     Source: Bahdanau, Cho & Bengio 2015, arXiv:1409.0473, sec. A.2.2, where the decoder's first
     state is made of it.
@@ -127,11 +127,11 @@ class BackwardSummary(Summary):
 
     def depth(self, value_depth, last_depth):
         """See `Summary.depth`."""
-        return value_depth // 2
+        return last_depth // 2
 
     def call(self, values, mask, last):
         """See `Summary`."""
-        return values[:, 0, values.shape[-1] // 2 :]
+        return last[:, last.shape[-1] // 2 :]
 
 
 @summaries.register("concat")

@@ -39,7 +39,7 @@ def unroll(step, inputs, state):
         lambda t, *_: t < steps,
         body,
         (tf.constant(1), state, tuple(array(output) for output in first)),
-        maximum_iterations=steps - 1,
+        maximum_iterations=tf.maximum(steps - 1, 1),  # XLA's gradient wants room for one
     )
     return *(_swapped(a.stack()) for a in arrays), state
 

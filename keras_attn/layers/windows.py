@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 from typing import Any
 
 import keras
 import tensorflow as tf
 from keras import ops
 
-from keras_attn.layers.base import Component, at_least_float32, positive
+from keras_attn.layers.base import Component, at_least_float32, not_negative, positive, projected
 from keras_attn.layers.choices import Choices
 
 windows = Choices("window")
@@ -33,13 +35,14 @@ class Window(Component):
         """Return what stands for the alignments before the first step: zeros (B, S)."""
         return ops.zeros_like(ops.cast(mask, "float32"))
 
-    def weigh(self, normalise, scores, mask, query, past, training: bool = False):
+    def weigh(self, normalise, scores, mask, tokens, query, past, training: bool = False):
         """Return soft alignments (B, Q, S).
 
         Args:
             normalise: Function of scores and a mask that returns soft alignments.
             scores: Float (B, Q, S), at least float32.
             mask: Bool (B, 1, S) or (B, Q, S), True where a query may look.
+            tokens: Bool (B, 1, S), True at the source's tokens.
             query: Float (B, Q, U).
             past: `AttentionState` with position (B, Q, 1) or (1, Q, 1), previous (B, Q, S) and
                 total (B, Q, S), of which those in `reads` are filled.
@@ -52,7 +55,7 @@ class Window(Component):
 class GlobalWindow(Window):
     """All positions."""
 
-    def weigh(self, normalise, scores, mask, query, past, training=False):
+    def weigh(self, normalise, scores, mask, tokens, query, past, training=False):
         """See `Window.weigh`."""
         return normalise(scores, mask)
 
@@ -89,7 +92,7 @@ class LocalMonotonicWindow(LocalWindow):
 
     reads = ("position",)
 
-    def weigh(self, normalise, scores, mask, query, past, training=False):
+    def weigh(self, normalise, scores, mask, tokens, query, past, training=False):
         """See `Window.weigh`."""
         near = ops.abs(distances(scores, past.position)) <= self.width
         return normalise(scores, ops.logical_and(mask, near))
@@ -113,16 +116,16 @@ class LocalPredictedWindow(LocalWindow):
         self.scale = self.add_weight(shape=(units,), name="scale")
         self.built = True
 
-    def centre(self, query, mask):
+    def centre(self, query, tokens):
         """Return p_t, float (B, Q, 1), at least float32, in positions."""
-        hidden = ops.tanh(ops.matmul(query, self.weight(self.kernel)))
+        hidden = ops.tanh(projected(query, self.weight(self.kernel)))
         scale = at_least_float32(self.weight(self.scale))
-        share = ops.sigmoid(ops.matmul(at_least_float32(hidden), scale[:, None]))  # (B, Q, 1)
-        return share * ops.sum(ops.cast(mask, share.dtype), axis=-1, keepdims=True)
+        share = ops.sigmoid(projected(at_least_float32(hidden), scale[:, None]))  # (B, Q, 1)
+        return share * ops.sum(ops.cast(tokens, share.dtype), axis=-1, keepdims=True)
 
-    def weigh(self, normalise, scores, mask, query, past, training=False):
+    def weigh(self, normalise, scores, mask, tokens, query, past, training=False):
         """See `Window.weigh`."""
-        away = distances(scores, self.centre(query, mask))
+        away = distances(scores, self.centre(query, tokens))
         near = ops.abs(away) <= self.width
         favour = ops.exp(-2 * ops.square(away / self.width))  # sigma = D / 2
         return normalise(scores, ops.logical_and(mask, near)) * favour
@@ -146,7 +149,7 @@ class MonotonicWindow(Window):
         noise: Float >= 0, standard deviation of the noise in training.
 
     Raises:
-        ValueError: `noise` is negative.
+        ValueError: `offset` is no number, or `noise` is negative.
     """
 
     reads = ("previous",)
@@ -154,12 +157,10 @@ class MonotonicWindow(Window):
 
     def __init__(self, offset: float = 0.0, noise: float = 1.0, **kwargs):
         super().__init__(**kwargs)
-        for argument, value in (("offset", offset), ("noise", noise)):
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise ValueError(f"{argument}: expected a number, got {value!r}.")
-        if noise < 0:
-            raise ValueError(f"noise: expected a number >= 0, got {noise!r}.")
-        self.first_offset, self.noise = float(offset), float(noise)
+        finite = isinstance(offset, numbers.Real) and math.isfinite(offset)
+        if isinstance(offset, bool) or not finite:
+            raise ValueError(f"offset: expected a number, got {offset!r}.")
+        self.first_offset, self.noise = float(offset), not_negative("noise", noise)
         self.noise_seed = keras.random.SeedGenerator()
 
     def build(self, query_shape):
@@ -174,7 +175,7 @@ class MonotonicWindow(Window):
             ops.equal(ops.cumsum(ops.ones_like(mask, "float32"), axis=-1), 1), "float32"
         )
 
-    def weigh(self, normalise, scores, mask, query, past, training=False):
+    def weigh(self, normalise, scores, mask, tokens, query, past, training=False):
         """See `Window.weigh`."""
         scores = scores + ops.cast(self.offset, scores.dtype)
         previous = ops.cast(past.previous, scores.dtype)

@@ -139,6 +139,7 @@ def from_ids(model, x: Any, y: Any, sample_weight: Any, too_long: str) -> tuple[
     if not isinstance(x, dict):
         return x, y, sample_weight
     sources = inputs.source_rows_of_ids(x["source"], model.max_source)
+    y = model.codec.reachable(y, sources.lengths)
     long = sources.cut | inputs.target_rows_of_ids(y, model.max_target).cut
     if long.any():
         warnings.warn(too_long_message(model, too_long)(int(long.sum()), len(y)), stacklevel=3)

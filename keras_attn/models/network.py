@@ -18,6 +18,9 @@ from keras_attn.training import losses
 from keras_attn.training.metrics import auto as auto_metrics
 from keras_attn.types import BOS, UNK, DecoderState, Memory, Output
 
+# Layers that the model makes itself, by attribute; other layers save whether they are trained.
+OWN_LAYERS = ("source_embedding", "target_embedding", "projection")
+
 save, load = keras.saving.serialize_keras_object, keras.saving.deserialize_keras_object
 
 
@@ -67,6 +70,7 @@ class Network(keras.Model):
         tie_readout: bool = False,
         max_source: int = 64,
         max_target: int = 64,
+        frozen: Any = (),
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -88,6 +92,8 @@ class Network(keras.Model):
         self.sampling_seed = keras.random.SeedGenerator()
         self._make_layers()
         self.build()
+        for name in frozen:
+            getattr(self, name).trainable = False
 
     def _make_layers(self):
         options = {"dtype": self.dtype_policy}
@@ -113,7 +119,8 @@ class Network(keras.Model):
         self.drop = keras.layers.Dropout(self.dropout, **options)
         projection = TiedProjection if self.tie_readout else keras.layers.Dense
         self.projection = projection(self.target_size, name="projection", **options)
-        self.terms = StepTerms(self.decoder.terms_depth, not self.decoder.parallel, name="terms")
+        feeds = not (self.decoder.parallel and self.decoder.context.parallel)
+        self.terms = StepTerms(self.decoder.terms_depth, feeds, name="terms")
 
     def build(self, input_shape=None):
         """Make all weights; the constructor calls it."""
@@ -342,6 +349,7 @@ class Network(keras.Model):
             "tie_readout": self.tie_readout,
             "max_source": self.max_source,
             "max_target": self.max_target,
+            "frozen": [name for name in OWN_LAYERS if not getattr(self, name).trainable],
         }
 
     @classmethod

@@ -43,6 +43,7 @@ class Seq2Seq(Network):
         tie_readout: Whether the vocabulary projection is the target's embedding table.
         max_source: Positive int, tokens, EOS included; longer sources are cut.
         max_target: Positive int, tokens, EOS included; longer targets are cut.
+        frozen: Names of what is not trained: "source_embedding", "target_embedding", "projection".
 
     Raises:
         ValueError: an argument outside its range, or parts that do not fit.
@@ -310,6 +311,8 @@ class Seq2Seq(Network):
         sources = self._source_rows(source)
         targets = self._target_rows(target, source)
         inputs.same_number(sources.lengths, targets.lengths, ("source", "target"))
+        owners = np.repeat(sources.lengths, targets.lengths)
+        targets = targets._replace(values=self.codec.reachable(targets.values, owners))
         scores = np.zeros(len(sources.lengths), np.float32)
         longest = np.maximum(sources.lengths, targets.lengths)
         for chosen, source_ids in chunks(sources, positive("batch_size", batch_size), longest):
@@ -383,6 +386,7 @@ class Seq2Seq(Network):
         sources = [source[i] for i in owners] if isinstance(source, list) else source
         references = inputs.target_rows("target", target, self.codec, NO_LIMIT, sources)
         found = self.search(source, batch_size=batch_size).token_ids[:, 0]
+        found = self.codec.canonical(found, source)
         expected = padded(references)
         edits = edit_distances(found[owners], np.where(expected == UNK, -1, expected))
         tokens = np.isin(expected, (PAD, EOS), invert=True).sum(axis=1)

@@ -51,6 +51,19 @@ class Codec:
         """Return the number of ids of targets of sources (B, width)."""
         return self.target_size
 
+    def reachable(self, target_ids: np.ndarray, source_lengths: np.ndarray) -> np.ndarray:
+        """Return target ids (n, T), or (n,), with UNK for copies of what a source lacks.
+
+        Args:
+            target_ids: Int (n, ...).
+            source_lengths: Int (n,), tokens of each source, EOS included.
+        """
+        return target_ids
+
+    def canonical(self, ids: np.ndarray, sources: Any) -> np.ndarray:
+        """Return target ids (n, T) in which a token that the vocabulary knows has its own id."""
+        return ids
+
     def source_ids(self, texts):
         """Turn sources (B,) into ids, ragged (B, None), without EOS."""
         return self.source.tokenize(texts)
@@ -76,7 +89,9 @@ class CopyCodec(Codec):
     """Tokens without an id get one: Vs + j in a source, V + j in a target.
 
     j is the first position of the token in the source, among those that are not cut off. A target's
-    token that is not there is UNK.
+    token that is not there is UNK. Best have one tokeniser for both: of a token that the target's
+    vocabulary knows and the source's does not, a copy is another id than the token's own, and
+    training gives it no credit.
 
     Args:
         source: A tokeniser with `pieces`, or a vocabulary size for ids.
@@ -109,6 +124,20 @@ class CopyCodec(Codec):
     def target_limit(self, width):
         """See `Codec.target_limit`."""
         return self.target_size + width
+
+    def reachable(self, target_ids, source_lengths):
+        """See `Codec.reachable`."""
+        lengths = np.reshape(source_lengths, (-1, *[1] * (np.ndim(target_ids) - 1)))
+        return np.where(target_ids >= self.target_size + lengths, UNK, target_ids)
+
+    def canonical(self, ids, sources):
+        """See `Codec.canonical`."""
+        if isinstance(self.target, int) or not (ids >= self.target_size).any():
+            return ids
+        known = {token.encode(): i for i, token in enumerate(self.target.vocabulary)}
+        tokens = self.target_tokens(ids, sources).numpy()
+        own = np.vectorize(lambda token, i: known.get(token, i), otypes=[ids.dtype])(tokens, ids)
+        return np.where(ids >= self.target_size, own, ids)
 
     def source_ids(self, texts):
         """See `Codec.source_ids`."""

@@ -115,8 +115,8 @@ def attention_card(
         paper=paper,
         deviations=(
             *deviations,
-            "One bidirectional layer in place of four unidirectional ones, so that the states are "
-            "projected rather than copied.",
+            "All else is Luong's (arXiv:1508.04025), with one bidirectional layer in place of four "
+            "unidirectional ones, so that the states are projected rather than copied.",
             "No input feeding (input_feeding=True), which would cost a loop in training.",
             KERAS_CELLS,
         ),

@@ -35,6 +35,8 @@ def _attention_low_rank():
         deviations=(
             "Trained straight through: the gradient is that of p_t. Hard(training='gumbel') and "
             "Hard(training='score_function'), which is the paper's, are the other ways.",
+            "The largest p_tj is taken; the paper draws from p_t (Hard(choice='sample')).",
+            "The score is bilinear, of the new state; the paper's is a network's, of the last.",
         ),
     ),
 )
@@ -50,9 +52,11 @@ def _attention_hard():
         "Luong, Pham & Manning 2015, arXiv:1508.04025, sec. 3.2, local-p.",
         weigh=(
             "p_t = S sigmoid(v_p^T tanh(W_p s_t))",
-            "a_tj = softmax over |j - p_t| <= 10 of e_tj, times exp(-(j - p_t)^2 / 50)",
+            "a_tj = softmax over |j - p_t| <= 10 of e_tj, times exp(-(j - p_t)^2 / 50),",
+            "       not normalised again",
             SUM,
         ),
+        deviations=("Positions are counted from 0.",),
     ),
 )
 def _attention_local():
@@ -72,7 +76,8 @@ def _attention_local():
             SUM,
         ),
         deviations=(
-            "v is not normalised, and r starts at 0: the paper's is lower, for long speech.",
+            "The query is s_t, after the update; the paper's is s_{t-1}.",
+            "v is not normalised, there is no bias within tanh, and r starts at 0, not below.",
         ),
     ),
 )
@@ -87,6 +92,7 @@ def _attention_monotonic():
         "(W_q s_t)^T (W_k h_j) / sqrt(U / 4), for each head",
         "Vaswani et al. 2017, arXiv:1706.03762, sec. 3.2.2.",
         weigh=(SOFTMAX, "c_t = W_o [the heads' sum_j a_tj W_v h_j]"),
+        deviations=("a_t, where it is shown, is the mean of the heads.",),
     ),
 )
 def _attention_multi_head():
@@ -103,6 +109,7 @@ def _attention_multi_head():
         deviations=(
             "The coverage loss is off (coverage_loss=1.0 is the paper's), as there it is switched "
             "on at the end of training.",
+            "The features are tanh(W_c [c_t; s_t]); the paper's pass two linear layers.",
         ),
     ),
 )
@@ -120,7 +127,11 @@ def _attention_coverage():
             "g_t = sigmoid(w_c^T c_t + w_s^T s_t + w_x^T E y_{t-1} + b_g)",
             "p(y_t) = g_t softmax(W s~_t + b) + (1 - g_t) sum_{j: x_j is y_t} a_tj",
         ),
-        deviations=("The score is bilinear; the paper's is scorer='coverage'.",),
+        deviations=(
+            "The score is bilinear; the paper's is scorer='coverage'.",
+            "The features are tanh(W_c [c_t; s_t]); the paper's pass two linear layers.",
+            "The source's EOS can be copied too.",
+        ),
     ),
 )
 def _attention_copy():
@@ -132,9 +143,13 @@ def _attention_copy():
     attention_card(
         "attention with keys and values apart",
         "s_t^T W_a k_j, with k_j = W_k h_j",
-        "Daniluk et al. 2017, arXiv:1702.04521, sec. 3.2.",
+        "Daniluk et al. 2017, arXiv:1702.04521.",
         weigh=(SOFTMAX, "c_t = sum_j a_tj v_j, with v_j = W_v h_j"),
-        deviations=("Keys and values are projections of h_j, not halves of it.",),
+        deviations=(
+            "Keys and values are projections of h_j, not halves of it.",
+            "It looks at a source with a bilinear score; the paper's looks back over a language "
+            "model's own outputs, with an additive one.",
+        ),
     ),
 )
 def _attention_key_value():
@@ -158,7 +173,6 @@ def _encoder_card(title, encoder, paper, deviations):
         deviations=(
             *deviations,
             "The decoder is recurrent, that of `attention`.",
-            "Positions are sinusoids, so that no length is a limit.",
         ),
     )
 
@@ -167,9 +181,14 @@ def _encoder_card(title, encoder, paper, deviations):
     "conv_attention",
     _encoder_card(
         "attention over gated convolutions",
-        "h = sqrt(1/2) (GLU(conv(x)) + x), two layers over W_x [embedding + position]",
-        "Gehring et al. 2017, arXiv:1705.03122, secs. 3.1 to 3.3.",
-        ("No weight normalisation.",),
+        "h = sqrt(1/2) (GLU(conv(x)) + x), two layers over W_x [sqrt(E) embedding + position] + b",
+        "Gehring et al. 2017, arXiv:1705.03122, secs. 3.1, 3.2 and 3.4.",
+        (
+            "No weight normalisation.",
+            "Positions are sinusoids, so that no length is a limit, and embeddings are multiplied "
+            "by sqrt(E), as in Vaswani et al. 2017.",
+            "Values are h_j; the paper's are h_j plus the embedding.",
+        ),
     ),
 )
 def _conv_attention():
@@ -180,9 +199,14 @@ def _conv_attention():
     "transformer_attention",
     _encoder_card(
         "attention over self-attention",
-        "h = x + FFN(LN(x)), x = z + MHA(LN(z)), two layers over the embedded source and positions",
-        "Vaswani et al. 2017, arXiv:1706.03762, sec. 3.1.",
-        ("Normalisation stands before each part, which trains without a warm-up.",),
+        "h = LN(z''), z'' = z' + FFN(LN(z')), z' = z + MHA(LN(z)), two layers of z to z'' over "
+        "sqrt(U) W_x embedding + position",
+        "Vaswani et al. 2017, arXiv:1706.03762, secs. 3.1 to 3.5.",
+        (
+            "Normalisation stands before each part and once at the end, which trains without a "
+            "warm-up.",
+            "Embeddings are projected to U.",
+        ),
     ),
 )
 def _transformer_attention():

@@ -29,10 +29,11 @@ PEEPHOLES = "Keras' LSTM has no peepholes."
             "t_t = max over pairs of O_h s_t + O_y E y_{t-1} + O_c c, with E y_0 = 0",
             "p(y_t) = softmax(G t_t)",
         ),
-        paper="Cho et al. 2014, arXiv:1406.1078, sec. 2 and appendix A.1.",
+        paper="Cho et al. 2014, arXiv:1406.1078, sec. 2 and appendix A.",
         deviations=(
             BIASES,
-            "Embeddings are tables of their own, not products of two matrices.",
+            "The vocabulary projection is one full matrix; the paper's has rank 100, as its input "
+            "matrices have, which here are W E.",
             TRAINING,
             "Dropout 0.2 at the default size; none at size='paper'.",
         ),
@@ -63,7 +64,7 @@ def _cho2014():
     Card(
         title="a stack of LSTMs reads the source backwards and hands over all its states",
         equations=(
-            "(h, k)_j = LSTM(x_j, (h, k)_{j+1}), j = S, ..., 1, in every layer",
+            "(h, k) = LSTM(x_j, (h, k)), j = S-1, ..., 1, and at last x_S = EOS, in every layer",
             "(s, m)_0 = (h, k) after the last token read, layer by layer",
             "(s, m)_t = LSTM(E y_{t-1}, (s, m)_{t-1})",
             "p(y_t) = softmax(W s_t + b), s_t of the top layer",
@@ -71,7 +72,7 @@ def _cho2014():
         paper="Sutskever, Vinyals & Le 2014, arXiv:1409.3215.",
         deviations=(
             "Two layers by default; size='paper' has four.",
-            "EOS is read last, as there; the decoder's first input is a start token of its own.",
+            "The decoder's first input is a start token of its own, not EOS.",
             PEEPHOLES,
             TRAINING,
             "Dropout 0.2 at the default size; none at size='paper'.",
@@ -119,6 +120,7 @@ def _sutskever2014():
             BIASES,
             TRAINING,
             "v_a starts from Glorot's distribution, not from 0.",
+            "The first y is a start token's embedding; the authors' code has zeros.",
             "Dropout 0.2 at the default size; none at size='paper'.",
         ),
         paper_size=(
@@ -126,6 +128,8 @@ def _sutskever2014():
             ("embedding_size", 620),
             ("readout_units", 500),
             ("dropout", 0.0),
+            ("max_source", 51),
+            ("max_target", 51),
         ),
     ),
 )
@@ -144,7 +148,7 @@ def _luong_card(title, weights, section, deviations=()):
     return Card(
         title=title,
         equations=(
-            "(h, k)_j = LSTM(x_j, (h, k)_{j+1}), j = S, ..., 1, in every layer",
+            "(h, k) = LSTM(x_j, (h, k)), j = S-1, ..., 1, and at last x_S = EOS, in every layer",
             "(s, m)_0 = (h, k) after the last token read, layer by layer",
             "(s, m)_t = LSTM([E y_{t-1}; s~_{t-1}], (s, m)_{t-1}), s~_0 = 0",
             *weights,
@@ -157,7 +161,10 @@ def _luong_card(title, weights, section, deviations=()):
             *deviations,
             "Two layers by default; size='paper' has four.",
             "The vocabulary projection has a bias.",
-            "EOS is part of the memory; the authors' code leaves it out.",
+            "EOS is read last, after the reversed words, and is part of the memory, which the "
+            "authors' code leaves it out of; h_j stand in the order of the source.",
+            "Dropout is 0.2, on embeddings, layer inputs and features; the paper reports models "
+            "with and without.",
             PEEPHOLES,
             TRAINING,
         ),
@@ -185,6 +192,7 @@ def _luong(**changes):
 SOFTMAX = "a_tj = exp(e_tj) / sum_k exp(e_tk)"
 GLOBAL = "sec. 3.1"
 LOCAL = "sec. 3.2"
+BILINEAR = "The score is the bilinear one, the paper's best for local attention."
 FROM_ZERO = "Positions and steps are counted from 0."
 
 
@@ -236,7 +244,11 @@ def _luong2015_location():
         "local attention, around the step's own position",
         ("p_t = t", "a_tj = softmax over |j - p_t| <= 10 of s_t^T W_a h_j"),
         LOCAL,
-        (FROM_ZERO, "The score is the bilinear one, the paper's best for local attention."),
+        (
+            FROM_ZERO,
+            BILINEAR,
+            "A step more than 10 beyond the source's end sees nothing: a_t = 0 and c_t = 0.",
+        ),
     ),
 )
 def _luong2015_local_m():
@@ -249,10 +261,11 @@ def _luong2015_local_m():
         "local attention, around a predicted position",
         (
             "p_t = S sigmoid(v_p^T tanh(W_p s_t))",
-            "a_tj = softmax over |j - p_t| <= 10 of s_t^T W_a h_j, times exp(-(j - p_t)^2 / 50)",
+            "a_tj = softmax over |j - p_t| <= 10 of s_t^T W_a h_j, times exp(-(j - p_t)^2 / 50),",
+            "       not normalised again",
         ),
         LOCAL,
-        (FROM_ZERO, "The score is the bilinear one, the paper's best for local attention."),
+        (FROM_ZERO, BILINEAR),
     ),
 )
 def _luong2015_local_p():

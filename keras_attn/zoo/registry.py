@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import keras
 
 from keras_attn.models import Seq2Seq
+from keras_attn.zoo import embeddings
 from keras_attn.zoo.compose import compose
 from keras_attn.zoo.options import OPTIONS, resolve
 
@@ -130,7 +132,10 @@ def names(pattern: str = "*", weights: bool = False) -> list[str]:
         weights: Whether to list trained weights, "architecture.tag", in place of architectures.
             None are shipped yet.
     """
-    return [] if weights else sorted(fnmatch.filter(_cards, _canonical(pattern)))
+    # A hyphen is an underscore, but for the ranges in brackets.
+    parts = re.split(r"(\[[^]]*\])", pattern)
+    pattern = "".join(part if part.startswith("[") else part.replace("-", "_") for part in parts)
+    return [] if weights else sorted(fnmatch.filter(_cards, pattern))
 
 
 def card(name: str) -> Card:
@@ -158,7 +163,14 @@ def config(name: str, **overrides) -> dict[str, Any]:
 
 
 def build(
-    name: str, *, source: Any = None, target: Any = None, weights: Any = None, **overrides
+    name: str,
+    *,
+    source: Any = None,
+    target: Any = None,
+    weights: Any = None,
+    source_embeddings: Any = None,
+    target_embeddings: Any = None,
+    **overrides,
 ) -> Seq2Seq:
     """Build a model.
 
@@ -167,29 +179,38 @@ def build(
         source: A tokeniser, or a vocabulary size for those who bring ids; 8000 by default.
         target: A tokeniser, or a vocabulary size; 8000 by default.
         weights: The path of a `.keras` file, which brings its tokenisers and options.
+        source_embeddings: Float (Vs, E), first values of the source's embedding table, such as
+            pretrained vectors; `embedding_size` is then E. To keep them as they are, set
+            `model.source_embedding.trainable = False`.
+        target_embeddings: Float (V, E), those of the target's.
         **overrides: Options, see `zoo.config`.
 
     Returns:
         A built `Seq2Seq`.
 
     Raises:
-        ValueError: an unknown name, weights that are not there, or options that do not fit.
+        ValueError: an unknown name, weights that are not there, options that do not fit, or
+            embeddings of another shape.
         TypeError: an unknown option, or tokenisers or options beside weights.
     """
     base, _, tag = name.partition(".") if isinstance(name, str) else (name, "", "")
     found = card(base)
     if tag and weights is not None:
         raise TypeError(f"weights: {name!r} names weights already, got weights={weights!r} too.")
+    tables = {"source_embeddings": source_embeddings, "target_embeddings": target_embeddings}
     if tag or weights is not None:
-        if source is not None or target is not None or overrides:
+        given = [key for key, table in tables.items() if table is not None]
+        if source is not None or target is not None or overrides or given:
             raise TypeError(
                 "source, target and options go without weights: trained weights bring their own "
-                f"tokenisers and options, got {sorted(overrides) or 'tokenisers'}."
+                f"tokenisers and options, got {sorted([*overrides, *given]) or 'tokenisers'}."
             )
         return _load(found.name, tag or weights)
-    options = found.resolved(overrides)
+    options = found.resolved({**overrides, **embeddings.width_of(tables, overrides)})
     source, target = (IDS if given is None else given for given in (source, target))
-    return compose(options, source, target, found.name)
+    model = compose(options, source, target, found.name)
+    embeddings.assign(model, tables)
+    return model
 
 
 def _load(name: str, weights: Any) -> Seq2Seq:

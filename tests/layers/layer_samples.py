@@ -67,7 +67,8 @@ def _weighted_score(score, weights, query, key):
 
 def named_weights(layer):
     """Return the weights of `layer` by name, as float64."""
-    return {weight.name: np.array(weight, "float64") for weight in layer.weights}
+    arrays = zip(layer.weights, layer.get_weights(), strict=True)
+    return {weight.name: array.astype("float64") for weight, array in arrays}
 
 
 def numbers(tensors):

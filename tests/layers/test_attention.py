@@ -1,5 +1,6 @@
 """Attention: numbers, masks told and untold, steps, saving, half precision, XLA, errors."""
 
+import functools
 import itertools
 import json
 
@@ -25,7 +26,16 @@ from layer_samples import (
     score_of,
 )
 
-from keras_attn.layers import AdditiveScorer, Attention, GeneralScorer, Softmax
+from keras_attn.layers import (
+    AdditiveScorer,
+    Attention,
+    GeneralScorer,
+    GlobalWindow,
+    LocalMonotonicWindow,
+    LocalPredictedWindow,
+    MonotonicWindow,
+    Softmax,
+)
 
 every_scorer = pytest.mark.parametrize("scorer", SCORERS)
 every_half = pytest.mark.parametrize("dtype", ["mixed_float16", "mixed_bfloat16"])
@@ -304,10 +314,22 @@ def test_attention_survives_saving(attention):
 
 
 def test_a_configuration_is_json_and_holds_every_option():
-    config = json.loads(json.dumps(Attention("additive", units=3, trainable=False).get_config()))
+    attention = Attention(
+        "additive",
+        window=LocalMonotonicWindow(3),
+        num_heads=2,
+        keys="projected",
+        coverage_loss=0.5,
+        units=3,
+        trainable=False,
+    )
+    config = json.loads(json.dumps(attention.get_config()))
     assert config["trainable"] is False
     assert config["scorer"]["config"]["units"] == 3
     assert config["normaliser"]["config"] == {"temperature": 1.0}
+    assert config["window"]["config"]["width"] == 3
+    assert (config["num_heads"], config["keys"], config["coverage_loss"]) == (2, "projected", 0.5)
+    assert config_of(reborn(attention)) == config_of(attention)
 
 
 @pytest.mark.parametrize(
@@ -317,6 +339,8 @@ def test_a_configuration_is_json_and_holds_every_option():
         ("scaled_dot", []),
         ("general", ["kernel"]),
         ("additive", ["query_kernel", "key_kernel", "scale"]),
+        ("concat", ["kernel", "scale"]),
+        ("low_rank", ["query_kernel", "key_kernel"]),
     ],
 )
 def test_weights_have_the_documented_names(scorer, expected):
@@ -374,6 +398,69 @@ def test_memory_is_for_all_positions_without_a_mask():
     assert memory.summary.shape == memory.start.shape == (4, 0)
     masked = built("dot").prepare(VALUE, KEY, MASK.astype("int32"))
     np.testing.assert_array_equal(masked.mask, MASK)
+
+
+# === Every combination ===
+
+SOME_SCORERS = {  # scaled_dot and concat are dot and additive but for their scores
+    "dot": {},
+    "general": {},
+    "low_rank": {"rank": 3},
+    "additive": {"units": 3},
+    "location": {"length": 4},
+    "location_sensitive": {"units": 3, "num_filters": 2, "width": 3},
+    "coverage": {"units": 3, "fertility": 2},
+}
+ALL_WINDOWS = {
+    "global": GlobalWindow,
+    "local_m": functools.partial(LocalMonotonicWindow, 1),
+    "local_p": functools.partial(LocalPredictedWindow, 2),
+    "monotonic": MonotonicWindow,
+}
+# Every scorer with every normaliser and window; heads and keys vary along.
+GRID = [
+    pytest.param(*axes, 1 + n % 2, ["values", "projected"][n // 2 % 2], id="-".join(axes))
+    for n, axes in enumerate(
+        axes
+        for axes in itertools.product(SOME_SCORERS, ["softmax", "sparsemax", "hard"], ALL_WINDOWS)
+        if axes[1] == "softmax" or axes[2] != "monotonic"
+    )
+]
+
+
+@pytest.mark.parametrize("scorer, normaliser, window, num_heads, keys", GRID)
+def test_every_combination_in_steps_without_tokens_and_in_training(
+    scorer, normaliser, window, num_heads, keys
+):
+    attention = built(
+        scorer,
+        normaliser=normaliser,
+        window=ALL_WINDOWS[window](),
+        num_heads=num_heads,
+        keys=keys,
+        **SOME_SCORERS[scorer],
+    )
+    mask = MASK & np.array([[True], [False], [True], [True]])
+    query, value = tf.constant(QUERY[:, :2], "float32"), tf.constant(VALUE, "float32")
+    whole = attention(query, VALUE, KEY, value_mask=mask)
+    memory = attention.prepare(VALUE, KEY, mask)
+    state = attention.initial_state(memory)
+    for t in range(2):
+        context, alignments, state = attention.step(query[:, t], memory, state)
+        np.testing.assert_allclose(context, whole[0][:, t], atol=1e-5)
+        np.testing.assert_allclose(alignments, whole[1][:, t], atol=1e-5)
+    with tf.GradientTape() as tape:
+        tape.watch([query, value])
+        trained = attention(query, value, KEY, value_mask=mask, training=True)
+        loss = sum(tf.reduce_sum(tensor**2) for tensor in trained)
+    gradients = tape.gradient(loss, [query, value, *attention.trainable_variables])
+    assert all(g is None or np.isfinite(g).all() for g in gradients)
+    assert all(g is None or not np.any(g[1]) for g in gradients[:2])
+    for tensor in (*whole, *trained):
+        assert not np.any(tensor[1]) and np.isfinite(tensor).all()
+    for _, alignments in (whole, trained):
+        assert (np.array(alignments)[~mask[:, None].repeat(2, 1)] == 0).all()
+        assert np.sum(alignments, -1).max() < 1 + 1e-5
 
 
 # === Half precision, XLA ===
@@ -475,9 +562,54 @@ def test_padding_may_hold_anything():
     np.testing.assert_allclose(context, np.ones((2, 3, 4)), atol=1e-6)
 
 
+@pytest.mark.parametrize("scorer", ["dot", "additive"])
+def test_padding_may_hold_anything_in_training_too(scorer):
+    value = np.where(MASK[..., None], VALUE[..., :4], np.nan).astype("float32")
+    attention = Attention(scorer)
+    query = tf.constant(QUERY, "float32")
+    with tf.GradientTape() as tape:
+        tape.watch(query)
+        context, _ = attention(query, value, value_mask=MASK, training=True)
+        loss = tf.reduce_sum(context**2)
+    for gradient in tape.gradient(loss, [query, *attention.trainable_variables]):
+        assert np.isfinite(gradient).all()
+
+
 def test_keys_and_masks_of_other_shapes_are_refused():
     query, value = np.ones((2, 3, 4), np.float32), np.ones((2, 5, 4), np.float32)
     with pytest.raises(ValueError, match="key: expected as many positions as value has, 5, got 6"):
         Attention()(query, value, np.ones((2, 6, 4), np.float32))
     with pytest.raises(ValueError, match="a mask .batch, positions. is a value_mask"):
         Attention()(query, value, attention_mask=np.ones((2, 5), bool))
+
+
+@pytest.mark.parametrize("wrong", [-1, float("nan"), True, None, "much"])
+def test_the_weight_of_the_coverage_loss_is_a_number(wrong):
+    with pytest.raises(ValueError, match=f"^coverage_loss: expected a number >= 0, got {wrong!r}"):
+        Attention(coverage_loss=wrong)
+
+
+def test_the_coverage_loss_is_what_is_looked_at_again():
+    attention = Attention("general", coverage_loss=0.5)
+    attention.build(QUERY.shape, VALUE.shape)
+    randomised(attention)
+    memory = attention.prepare(VALUE, value_mask=MASK)
+    _, heads, terms = attention.sequence(QUERY, memory)
+    expected = [0.5 * reference.coverage_penalty(row) for row in np.array(heads)[:, 0]]
+    np.testing.assert_allclose(terms[..., 0], expected, atol=1e-6)
+    assert not np.any(terms[..., 1]) and np.max(expected) > 0.1
+    state = attention.initial_state(memory)
+    for t in range(3):
+        _, _, state = attention.step(QUERY[:, t], memory, state)
+        np.testing.assert_allclose(state.terms, terms[:, t], atol=1e-6)
+
+
+def test_the_coverage_loss_is_the_mean_of_the_heads():
+    attention = Attention("general", coverage_loss=0.5, num_heads=2)
+    attention.build(QUERY.shape, VALUE.shape)
+    randomised(attention)
+    _, heads, terms = attention.sequence(QUERY, attention.prepare(VALUE, value_mask=MASK))
+    expected = np.zeros((4, 3))
+    for row, head in np.ndindex(4, 2):
+        expected[row] += 0.25 * reference.coverage_penalty(np.array(heads)[row, head])
+    np.testing.assert_allclose(terms[..., 0], expected, atol=1e-6)

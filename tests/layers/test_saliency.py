@@ -36,7 +36,7 @@ def oracle(name, layer, value, mask):
 def test_it_is_that_of_the_formulas(name, dtype):
     layer = built(name, dtype=dtype)
     value = VALUE.astype(dtype)
-    close(layer(value, value_mask=MASK), oracle(name, layer, VALUE, MASK), dtype)
+    close(layer(value, mask=MASK), oracle(name, layer, VALUE, MASK), dtype)
     close(layer(value), oracle(name, layer, VALUE, None), dtype)
 
 
@@ -47,19 +47,19 @@ def test_padding_is_not_seen_and_nothing_gives_zeros(name, lengths, more):
     layer, size = built(name), max(lengths) + more
     mask = np.arange(size) < np.array(lengths)[:, None]
     value = normal(len(lengths), size, 3) - 3
-    found = layer(value, value_mask=mask)
+    found = layer(value, mask=mask)
     close(found, oracle(name, layer, value, mask))
     assert (np.array(found)[np.array(lengths) == 0] == 0).all()
     garbage = np.where(mask[:, :, None], value, 99)
-    np.testing.assert_array_equal(layer(garbage, value_mask=mask), found)
+    np.testing.assert_array_equal(layer(garbage, mask=mask), found)
 
 
 @every
 def test_a_mask_may_have_holes(name):
     layer, mask = built(name), np.array([[False, True, False, True, False]] * 4)
-    close(layer(VALUE, value_mask=mask), oracle(name, layer, VALUE, mask))
+    close(layer(VALUE, mask=mask), oracle(name, layer, VALUE, mask))
     numbers = mask.astype("int32")
-    close(layer(VALUE, value_mask=numbers), oracle(name, layer, VALUE, mask))
+    close(layer(VALUE, mask=numbers), oracle(name, layer, VALUE, mask))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -69,7 +69,7 @@ def test_what_stands_behind_the_mask_does_nothing(name, bad):
     value = tf.constant(np.where(MASK[:, :, None], VALUE, bad).astype("float32"))
     with tf.GradientTape() as tape:
         tape.watch(value)
-        found = layer(value, value_mask=MASK)
+        found = layer(value, mask=MASK)
         loss = tf.reduce_sum(found**2)
     close(found, oracle(name, layer, VALUE, MASK))
     for gradient in tape.gradient(loss, [value, *layer.trainable_variables]):
@@ -80,7 +80,7 @@ def test_what_stands_behind_the_mask_does_nothing(name, bad):
 def tape_gradient(layer, value):
     with tf.GradientTape() as tape:
         tape.watch(value)
-        loss = tf.reduce_sum(layer(value, value_mask=MASK) ** 2)
+        loss = tf.reduce_sum(layer(value, mask=MASK) ** 2)
     return tape.gradient(loss, value)
 
 
@@ -97,7 +97,7 @@ def test_gradients_are_those_of_finite_differences(name):
     value = tf.constant(VALUE)
     with tf.GradientTape() as tape:
         tape.watch(value)
-        total = tf.reduce_sum(layer(value, value_mask=mask) * probe)
+        total = tf.reduce_sum(layer(value, mask=mask) * probe)
     found = tape.gradient(total, [value, *(weight.value for weight in layer.weights)])
     expected = reference.finite_difference(loss, [VALUE, *layer.get_weights()])
     for gradient, difference in zip(found, expected, strict=True):
@@ -108,7 +108,7 @@ def test_gradients_are_those_of_finite_differences(name):
 @every
 def test_half_precision_keeps_its_dtype_and_comes_close(name, dtype):
     layer = built(name, dtype=f"mixed_{dtype}")
-    found = layer(VALUE, value_mask=MASK)
+    found = layer(VALUE, mask=MASK)
     assert keras.backend.standardize_dtype(found.dtype) == dtype
     expected = oracle(name, layer, VALUE, MASK)
     np.testing.assert_allclose(ops.cast(found, "float32"), expected, atol=0.05)
@@ -167,8 +167,8 @@ def test_no_positions_at_all_give_zeros(name):
 @every
 def test_xla_changes_nothing(name):
     layer, value = built(name), tf.constant(VALUE, tf.float32)
-    run = tf.function(lambda x: layer(x, value_mask=MASK), jit_compile=True)
-    np.testing.assert_allclose(run(value), layer(value, value_mask=MASK), atol=1e-6)
+    run = tf.function(lambda x: layer(x, mask=MASK), jit_compile=True)
+    np.testing.assert_allclose(run(value), layer(value, mask=MASK), atol=1e-6)
 
 
 @every
@@ -178,7 +178,7 @@ def test_it_agrees_with_the_summary_of_that_name(name):
     summary.set_weights(layer.get_weights())
     values = np.where(MASK[:, :, None], VALUE, 0).astype("float32")
     found = summary(values, MASK, values[:, 0])
-    np.testing.assert_array_equal(found, layer(values, value_mask=MASK))
+    np.testing.assert_array_equal(found, layer(values, mask=MASK))
 
 
 @pytest.mark.parametrize("shape", [(2, 3), (2, 3, 4, 5)])
@@ -194,7 +194,6 @@ def test_it_survives_saving(name):
     layer = built(name, name="mine", dtype="mixed_bfloat16")
     again = reborn(layer)
     assert type(again) is LAYERS[name] and config_of(again) == config_of(layer)
-    again.build((None, None, 3))
     again.set_weights(layer.get_weights())
     expected = ops.cast(layer(VALUE), "float32")
     np.testing.assert_array_equal(ops.cast(again(VALUE), "float32"), expected)

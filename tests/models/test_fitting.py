@@ -13,12 +13,17 @@ from hypothesis import strategies as st
 from keras_attn import zoo
 from keras_attn.models import fitting
 from keras_attn.text import ByteTokenizer, CharacterTokenizer
+from keras_attn.text.codec import Codec
 from keras_attn.training.callbacks import EpochClock, TooLongReport
 from keras_attn.types import EOS
 
 TEXTS = ["", "a", "bc", "def", "ghij", "klmno", "pqrstu"]
 MODEL = types.SimpleNamespace(
-    source=ByteTokenizer(), target=ByteTokenizer(), max_source=5, max_target=4
+    source=ByteTokenizer(),
+    target=ByteTokenizer(),
+    codec=Codec(ByteTokenizer(), ByteTokenizer()),
+    max_source=5,
+    max_target=4,
 )
 
 

@@ -43,7 +43,9 @@ def bidirectional(model, x):
         back[j] = step(both.backward_layer, E_x[x[j]], back[j + 1])
     h = np.concatenate([ahead[1:, 0], back[:-1, 0]], axis=1)
     h_S, k_S = np.concatenate([ahead[S], back[0]], axis=1)  # what each direction ends with
-    (W_b, b_b), (W_k, b_k) = (numbers(projection) for projection in model.decoder.bridge.projections)
+    (W_b, b_b), (W_k, b_k) = (
+        numbers(projection) for projection in model.decoder.bridge.projections
+    )
     return h, np.tanh([h_S @ W_b + b_b, k_S @ W_k + b_k])
 
 
@@ -248,7 +250,8 @@ def copied(model, x, logits, a, s, c, e_y):
 
 def small(name, **options):
     """Return a small model with tokenisers and weights that are large enough to choose by."""
-    return small_models.randomised(small_models.small(name, **options), scale=0.7)
+    scale = 0.4 if name.startswith("conv") else 0.7  # its values grow by the block
+    return small_models.randomised(small_models.small(name, **options), scale)
 
 
 def some_rows(model, lengths=(9, 4, 6, 1, 2), steps=5, seed=0):
@@ -277,7 +280,7 @@ def check(model, source, target_in, attend=None, training=False, atol=1e-5):
         if model.decoder.gate.copies:
             assert (np.exp(predictions[b, :, width:]) < 1e-20).all()
         if not training:
-            np.testing.assert_allclose(alignments[b, :, : len(x)], weights, atol=1e-5)
+            np.testing.assert_allclose(alignments[b, :, : len(x)], weights, atol=atol)
             assert not alignments[b, :, len(x) :].any()
 
 
@@ -288,6 +291,13 @@ def check(model, source, target_in, attend=None, training=False, atol=1e-5):
 def test_predictions_and_alignments_are_the_equations(name):
     model = small(name)
     check(model, *some_rows(model), atol=2e-5)
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_nothing_but_rounding_stands_between_model_and_equations(name):
+    model = small(name, dtype="float64")
+    # Keras takes the scale of its attention heads through float32.
+    check(model, *some_rows(model), atol=1e-6 if name.startswith("transformer") else 1e-10)
 
 
 def test_every_entry_is_held_to_its_equations():
@@ -359,10 +369,9 @@ def test_the_decoder_attends_with_the_new_state_and_feeds_nothing(name):
     assert len(decoder.bridge.projections) == 2  # h and the cell's state
 
 
-def test_the_readouts_of_copying_and_coverage_are_theirs():
-    assert zoo.build("attention_coverage", source=9, target=9, units=4).decoder.terms_depth == 0
+def test_the_coverage_loss_is_off():
     model = small("attention_coverage")
-    assert model.decoder.context.attention.coverage_loss == 0
+    assert model.decoder.context.attention.coverage_loss == model.decoder.terms_depth == 0
 
 
 # === Encoders without recurrence ===
