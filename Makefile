@@ -33,7 +33,7 @@ format: $(INSTALLED)
 	"$(BIN)/ruff" format .
 
 test: lint types
-	"$(BIN)/python" -m pytest -n 2 --dist loadfile
+	"$(BIN)/python" -m pytest -n 2 --dist worksteal
 
 clean:
 	rm -rf "$(VENV)" build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

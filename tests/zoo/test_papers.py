@@ -564,7 +564,14 @@ def test_local_m_stands_at_its_own_step():
 SIZES = {
     "cho2014": {"units": 1000, "embedding_size": 100, "readout_units": 500, "num_layers": 1},
     "sutskever2014": {"units": 1000, "embedding_size": 1000, "num_layers": 4},
-    "bahdanau2015": {"units": 1000, "embedding_size": 620, "readout_units": 500, "num_layers": 1},
+    "bahdanau2015": {
+        "units": 1000,
+        "embedding_size": 620,
+        "readout_units": 500,
+        "num_layers": 1,
+        "max_source": 51,  # 50 words and EOS
+        "max_target": 51,
+    },
     **dict.fromkeys(
         LUONG,
         {

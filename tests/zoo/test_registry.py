@@ -106,7 +106,7 @@ def test_num_parameters_follow_from_the_shapes(name):
         (lambda: zoo.build("attention", dropout=1.5), ValueError, "dropout"),
         (lambda: zoo.build("attention", cell="lstmm"), ValueError, "cell: expected one of"),
         (lambda: zoo.build("attention", scorer="dott"), ValueError, "Did you mean 'dot'"),
-        (lambda: zoo.build("attention", window="local"), ValueError, "^window: .*'local_'"),
+        (lambda: zoo.build("attention", window="local"), ValueError, "^window: .*'local_p'"),
         (lambda: zoo.build("attention", normaliser="hardd"), ValueError, "^normaliser: .*'hard'"),
         (lambda: zoo.build("attention", keys="other"), ValueError, "^keys: expected one of"),
         (lambda: zoo.build("attention", num_heads=3), ValueError, "^num_heads: expected a div"),
