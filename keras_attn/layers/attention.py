@@ -55,7 +55,7 @@ class Attention(Component):
         key: Float (B, S, C), or None for `value`.
         value_mask: Bool (B, S), True at real positions. A mask that Keras carries on `value`, for
             example from `Embedding(mask_zero=True)`, arrives here by itself.
-        attention_mask: Bool (B, Q, S), True where a query may look.
+        attention_mask: Bool (B, Q, S), or (B, 1, S) for all queries, True where a query may look.
         key_mask: Bool (B, S), as `value_mask`, carried on `key`.
         return_heads: Whether alignments come by head, (B, H, Q, S), rather than as their mean.
         training: Whether gradients are wanted, which matters to hard and monotonic attention.
@@ -252,8 +252,9 @@ class Attention(Component):
         """
         if self.parallel:
             return self._attend(query, memory, self._positions(query), attention_mask, training)
-        everywhere = ops.ones((*ops.shape(query)[:2], 1), dtype="bool")
-        mask = everywhere if attention_mask is None else ops.cast(attention_mask, "bool")
+        mask = ops.ones((*ops.shape(query)[:2], 1), dtype="bool")
+        if attention_mask is not None:
+            mask = ops.logical_and(mask, ops.cast(attention_mask, "bool"))
 
         def step(inputs, state):
             query, mask = inputs
@@ -318,10 +319,10 @@ class Attention(Component):
                 "attention_mask: expected shape (batch, queries, positions), got "
                 f"{tuple(attention_mask.shape)}; a mask (batch, positions) is a value_mask."
             )
-        memory = self.prepare(value, key, value_mask, training)
         if key_mask is not None:
-            mask = ops.logical_and(memory.mask, ops.cast(key_mask, "bool"))
-            memory = memory._replace(mask=mask)
+            key_mask = ops.cast(key_mask, "bool")
+            value_mask = key_mask if value_mask is None else ops.logical_and(value_mask, key_mask)
+        memory = self.prepare(value, key, value_mask, training)
         context, alignments, _ = self.sequence(query, memory, attention_mask, training)
         return context, alignments if return_heads else ops.mean(alignments, axis=1)
 

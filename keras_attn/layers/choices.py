@@ -41,10 +41,14 @@ class Choices:
 
     Args:
         argument: The word by which messages call the axis, for example "scorer".
+
+    Attributes:
+        base: The class that objects of the axis have, or None for any callable.
     """
 
     def __init__(self, argument: str):
         self.argument = argument
+        self.base: type | None = None
         self.classes: dict[str, type] = {}
 
     def register(self, name: str):
@@ -93,9 +97,9 @@ class Choices:
                 f"{self.argument}: option {own[0]!r} goes with a name, but an object of "
                 f"{type(identifier).__name__} was given; set it there."
             )
-        if isinstance(identifier, type) or not (
-            isinstance(identifier, Plain) or callable(identifier)
-        ):
+        fits = isinstance(identifier, self.base or Plain)
+        fits = fits or (self.base is None and callable(identifier))
+        if isinstance(identifier, type) or not fits:
             raise TypeError(
                 f"{self.argument}: expected a name of {sorted(self.classes)} or an object, "
                 f"got {identifier!r}."

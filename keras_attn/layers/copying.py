@@ -66,8 +66,9 @@ class PointerGate(Gate):
 
     p(w) = g p_vocabulary(w) + (1 - g) sum_{j: token j is w} a_tj.
 
-    Source: See, Liu & Manning 2017, arXiv:1704.04368, eqs. 8 and 9. Deviations: none. Weights:
-    `kernel` (U + D + E, 1), `bias` (1,).
+    Source: See, Liu & Manning 2017, arXiv:1704.04368, eqs. 8 and 9. Deviation: alignments
+    that a window has left with a sum below 1 are divided by it; a step that looks nowhere
+    generates. Weights: `kernel` (U + D + E, 1), `bias` (1,).
     """
 
     copies = True
@@ -104,9 +105,11 @@ def log_mixture(logits, gate, alignments, slots):
         alignments: Float (N, S).
         slots: Int (N, S), the id in [0, V + S) that a copy of each position gets.
     """
-    generate = ops.sigmoid(ops.cast(gate, logits.dtype))
+    alignments = ops.cast(alignments, logits.dtype)
+    total = ops.sum(alignments, axis=-1, keepdims=True)  # less than 1 in some windows
+    generate = ops.where(total > 0, ops.sigmoid(ops.cast(gate, logits.dtype)), 1.0)
     vocabulary = generate * ops.softmax(logits)
-    copied = (1 - generate) * ops.cast(alignments, logits.dtype)
+    copied = (1 - generate) * alignments / ops.where(total > 0, total, 1.0)
     number = tf.broadcast_to(tf.range(tf.shape(slots)[0])[:, None], tf.shape(slots))
     both = tf.pad(vocabulary, [[0, 0], [0, tf.shape(slots)[1]]])
     both = tf.tensor_scatter_nd_add(both, tf.stack([number, slots], axis=-1), copied)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from typing import Any
 
 import keras
@@ -66,14 +67,21 @@ class Hard(Normaliser, Component):
         ):
             if value not in valid:
                 raise ValueError(f"{argument}: expected one of {valid}, got {value!r}.")
-        if isinstance(seed, bool) or not isinstance(seed, int):
+        if isinstance(seed, bool) or not isinstance(seed, numbers.Integral):
             raise ValueError(f"seed: expected an int, got {seed!r}.")
+        if temperature is not None and training != "gumbel":
+            raise ValueError(
+                f"temperature: has an effect with training='gumbel' alone, got {temperature!r} "
+                f"beside training={training!r}."
+            )
         if isinstance(temperature, dict):
             temperature = keras.saving.deserialize_keras_object(temperature)
         if not callable(temperature) and temperature is not None:
             temperature = Softmax(temperature).temperature  # which checks it
-        self.choice, self.training, self.seed = choice, training, seed
-        self.temperature = temperature
+        self.choice: str = choice
+        self.training: str = training
+        self.seed: int = int(seed)
+        self.temperature: Any = temperature
         self.noise_seed = keras.random.SeedGenerator()
         self.batches = self.add_weight(
             shape=(), dtype="int32", initializer="zeros", trainable=False, name="batches"
@@ -113,7 +121,10 @@ class Hard(Normaliser, Component):
         draws = self.choice == "sample" or self.chooses
         hard = ops.stop_gradient(one_hot_of(soft, noise if draws else 0.0))
         if self.chooses:
-            return hard, ops.sum(hard * ops.where(hard > 0, logarithm(soft), 0.0), axis=-1)
+            # Of what was drawn from: a window may leave weights that do not sum to 1.
+            total = ops.sum(soft, axis=-1, keepdims=True)
+            chance = logarithm(soft) - ops.log(ops.where(total > 0, total, 1.0))
+            return hard, ops.sum(ops.where(hard > 0, chance, 0.0), axis=-1)
         return hard + soft - ops.stop_gradient(soft), ops.zeros_like(soft[..., 0])
 
     def _temperature(self, dtype):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from typing import Any
 
 import keras
@@ -72,7 +73,7 @@ class Softmax(Normaliser, Plain):
     """
 
     def __init__(self, temperature: float = 1.0):
-        number = isinstance(temperature, int | float) and not isinstance(temperature, bool)
+        number = isinstance(temperature, numbers.Real) and not isinstance(temperature, bool)
         if not number or not 0 < temperature < math.inf:
             raise ValueError(f"temperature: expected a positive number, got {temperature!r}.")
         self.temperature = float(temperature)
@@ -119,8 +120,9 @@ class Function(Normaliser, Plain):
     """A function of (scores, mask), as a normaliser.
 
     Args:
-        function: Function of scores (B, Q, S) and a mask that returns alignments (B, Q, S). To be
-            saved it has to be registered with Keras.
+        function: Function of scores (B, Q, S) and a mask that returns alignments (B, Q, S), 0 where
+            the mask is False: that is its own to see to. To be saved it has to be registered with
+            Keras.
     """
 
     def __init__(self, function: Any):
@@ -143,4 +145,11 @@ class Function(Normaliser, Plain):
 def normaliser_of(identifier: Any) -> Normaliser:
     """Return the normaliser of a name, of a saved configuration, an object, or a function."""
     found = normalisers.get(identifier)
-    return found if isinstance(found, Normaliser) else Function(found)
+    if isinstance(found, Normaliser):
+        return found
+    if isinstance(found, Plain | keras.layers.Layer):
+        raise TypeError(
+            f"normaliser: expected a name of {sorted(normalisers.classes)}, a Normaliser or a "
+            f"function of (scores, mask), got an object of {type(found).__name__}."
+        )
+    return Function(found)

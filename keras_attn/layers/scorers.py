@@ -56,6 +56,9 @@ class Scorer(Component):
         return self(query, keys)
 
 
+scorers.base = Scorer
+
+
 def inner_products(query, keys):
     """Return all inner products: (B, Q, U) and (B, S, U) -> (B, Q, S), at least float32."""
     return ops.matmul(

@@ -51,6 +51,9 @@ class Window(Component):
         raise NotImplementedError
 
 
+windows.base = Window
+
+
 @windows.register("global")
 class GlobalWindow(Window):
     """All positions."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+import keras
+
 from keras_attn.layers.attention import Attention
 from keras_attn.layers.base import positive
 from keras_attn.layers.bridges import bridges
@@ -36,6 +38,7 @@ def compose(options: dict[str, Any], source: Any, target: Any, name: str) -> Seq
             effect.
     """
     _refuse_idle(options)
+    _refuse_used(options)
     if options["dtype"] in ("bfloat16", "float16"):
         raise ValueError(
             f"dtype: weights in {options['dtype']} do not train; give 'mixed_{options['dtype']}'."
@@ -68,6 +71,16 @@ def _refuse_idle(options):
         _refuse_changed(options, OF_RNN_ENCODERS, f"encoder={options['encoder']!r} is no RNN")
     if options["readout"] == "linear":
         _refuse_changed(options, ("readout_units",), "readout='linear' has the width of its parts")
+
+
+def _refuse_used(options):
+    """Raise a ValueError for an object that is part of another model, whose weights it has."""
+    for name, value in options.items():
+        if isinstance(value, keras.layers.Layer) and value.built and value.trainable_weights:
+            raise ValueError(
+                f"{name}: the {type(value).__name__} given has weights already, as part of another "
+                "model or layer; make a new one for every model."
+            )
 
 
 def _refuse_changed(options, names, why):

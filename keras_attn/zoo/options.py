@@ -100,6 +100,8 @@ def resolve(
     if unknown:
         raise TypeError(f"unknown option {unknown[0]!r}; the options are {', '.join(OPTIONS)}.")
     size = overrides.get("size", defaults.get("size", OPTIONS["size"].default))
+    overrides = {name: _underscored(name, value) for name, value in overrides.items()}
+    defaults = {name: _underscored(name, value) for name, value in defaults.items()}
     sizes = SIZES if paper is None else {**SIZES, PAPER: paper}
     if not isinstance(size, str) or size not in sizes:
         raise ValueError(f"size: expected one of {sorted(sizes)}, got {size!r}.")
@@ -107,6 +109,12 @@ def resolve(
     if size == PAPER:
         return {**table, **defaults, **sizes[size], **overrides}
     return {**table, **sizes[size], **defaults, **overrides}
+
+
+def _underscored(name, value):
+    """Return a choice by its name: hyphens equal underscores."""
+    named = isinstance(value, str) and OPTIONS[name].choices
+    return value.replace("-", "_") if named else value
 
 
 def table() -> str:

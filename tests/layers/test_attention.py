@@ -31,6 +31,7 @@ from keras_attn.layers import (
     Attention,
     GeneralScorer,
     GlobalWindow,
+    Hard,
     LocalMonotonicWindow,
     LocalPredictedWindow,
     MonotonicWindow,
@@ -613,3 +614,38 @@ def test_the_coverage_loss_is_the_mean_of_the_heads():
     for row, head in np.ndindex(4, 2):
         expected[row] += 0.25 * reference.coverage_penalty(np.array(heads)[row, head])
     np.testing.assert_allclose(terms[..., 0], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ((lambda q, k: q,), "^scorer: expected a name of .* or an object"),
+        ((Hard(),), "^scorer: expected a name of"),
+        (("dot", AdditiveScorer()), "^normaliser: expected a name of .*got an object of Additive"),
+        (("dot", "softmax", Hard()), "^window: expected a name of"),
+    ],
+    ids=["function", "normaliser", "scorer", "window"],
+)
+def test_objects_of_another_kind_are_refused(arguments, message):
+    with pytest.raises(TypeError, match=message):
+        Attention(*arguments)
+
+
+def test_a_key_mask_hides_what_stands_behind_it():
+    value = np.where(MASK[..., None], VALUE, np.nan)
+    attention = built("dot")
+    query = QUERY[..., :4]
+    key = np.where(MASK[..., None], KEY, np.nan)
+    found = attention(query, value, key=key, key_mask=MASK)
+    for one, other in zip(found, attention(query, VALUE, KEY, value_mask=MASK), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+@pytest.mark.parametrize("scorer", ["dot", "coverage"])
+def test_an_attention_mask_may_be_one_for_all_queries(scorer):
+    attention = Attention(scorer)
+    mask = (np.arange(5) < 3)[None, None].repeat(4, 0)
+    one = attention(QUERY, VALUE[..., :4], attention_mask=mask)
+    all_of_them = attention(QUERY, VALUE[..., :4], attention_mask=mask.repeat(QUERY.shape[1], 1))
+    np.testing.assert_array_equal(one[1], all_of_them[1])
+    assert not np.any(one[1][..., 3:])

@@ -136,8 +136,16 @@ def test_logarithms_and_gradients_are_finite_where_the_probability_is_zero(gate)
 def test_a_row_that_looks_nowhere_can_only_generate():
     logits, gate, alignments, slots = mixture()
     found = np.exp(log_mixture(logits, gate, alignments * 0, slots))
-    np.testing.assert_allclose(found, probabilities(logits, gate, alignments * 0, slots), atol=1e-6)
+    certain = np.full_like(gate, 50)  # to generate
+    expected = probabilities(logits, certain, alignments * 0, slots)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
     assert (found[:, TARGET:] < 1e-20).all()
+
+
+def test_alignments_that_do_not_sum_to_one_are_brought_there():
+    logits, gate, alignments, slots = mixture()
+    found = log_mixture(logits, gate, alignments / 3, slots)
+    np.testing.assert_allclose(found, log_mixture(logits, gate, alignments, slots), atol=1e-5)
 
 
 def test_gradients_are_those_of_finite_differences():
@@ -146,6 +154,7 @@ def test_gradients_are_those_of_finite_differences():
     probe = normal(3, TARGET + 5, seed=1) * reachable
 
     def loss(logits, gate, alignments):
+        alignments = alignments / alignments.sum(axis=-1, keepdims=True)
         found = probabilities(logits, gate, alignments, slots)
         return np.sum(np.log(np.where(reachable, found, 1)) * probe)
 

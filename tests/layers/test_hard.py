@@ -363,8 +363,14 @@ def test_hard_has_one_weight_that_is_not_trained():
     [
         ({"choice": "max"}, r"choice: expected one of \('argmax', 'sample'\), got 'max'"),
         ({"training": "reinforce"}, "training: expected one of .*, got 'reinforce'"),
-        ({"temperature": 0}, "temperature: expected a positive number, got 0"),
-        ({"temperature": "hot"}, "temperature: expected a positive number, got 'hot'"),
+        (
+            {"training": "gumbel", "temperature": 0},
+            "temperature: expected a positive number, got 0",
+        ),
+        (
+            {"training": "gumbel", "temperature": "hot"},
+            "temperature: expected a positive number, got 'hot'",
+        ),
         ({"seed": 1.5}, "seed: expected an int, got 1.5"),
         ({"seed": None}, "seed: expected an int, got None"),
         ({"seed": True}, "seed: expected an int, got True"),
@@ -373,3 +379,28 @@ def test_hard_has_one_weight_that_is_not_trained():
 def test_arguments_outside_their_range_are_refused(options, message):
     with pytest.raises(ValueError, match=f"^{message}"):
         Hard(**options)
+
+
+@pytest.mark.parametrize("window", ["global", "local_m", "local_p"])
+def test_the_score_function_has_no_gradient_on_average(window):
+    """E[grad log p(z)] = 0, or a baseline would bias the gradient."""
+    keras.utils.set_random_seed(0)
+    attention = Attention("dot", Hard(training="score_function"), window)
+    draws, query = 6000, normal(1, 1, 4, dtype="float32")
+    value = tf.constant(normal(1, 6, 4, seed=1, dtype="float32").repeat(draws, 0))
+    attention(query, value[:1])
+    if window != "global":
+        attention.window.width = 2
+    query = tf.constant(query)
+    with tf.GradientTape() as tape:
+        tape.watch(query)
+        memory = attention.prepare(value)
+        *_, terms = attention.sequence(tf.repeat(query, draws, 0), memory, training=True)
+        mean = tf.reduce_mean(terms[..., 1])
+    assert np.abs(tape.gradient(mean, query)).max() < 0.06
+
+
+def test_what_has_no_effect_is_refused():
+    with pytest.raises(ValueError, match="^temperature: has an effect with training='gumbel'"):
+        Hard(temperature=0.5)
+    assert Hard(seed=np.int64(3)).seed == 3

@@ -63,3 +63,16 @@ def test_options_without_effect_are_refused():
         build(summary="max")
     for option in ({"context": "fixed"}, {"bridge": "summary"}, {"start": "summary"}):
         assert build(summary="max", **option).decoder.reads_summary
+
+
+def test_an_object_serves_one_model():
+    window = layers.LocalPredictedWindow(3)
+    build(window=window)
+    with pytest.raises(ValueError, match="^window: the LocalPredictedWindow given has weights"):
+        build(window=window)
+
+
+def test_hyphens_equal_underscores_in_values():
+    assert build(scorer="scaled-dot").encoder.units == 3  # halved, as for scaled_dot
+    with pytest.raises(ValueError, match="bidirectional=False has no effect here"):
+        build(encoder="self-attention", bidirectional=False, bridge="summary")
