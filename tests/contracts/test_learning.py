@@ -34,7 +34,10 @@ def test_every_entry_was_measured_and_learnt_what_it_can():
         assert exact[name, "", "reverse", 8, False] >= 0.95, name
     for name in set(learning.WITHOUT_ATTENTION) - {"context_every_step"}:
         assert exact[name, "", "reverse", 5, False] >= 0.95, name
+    page = (BENCHMARKS.parent / "docs" / "attention.md").read_text()
     for label in learning.HARD:
+        shown = exact["attention_hard", label, "reverse", 8, False]
+        assert f"| `{label}` | {shown:.1%} |" in page
         assert exact["attention_hard", label, "reverse", 8, False] >= 0.9, label
     assert exact["attention_monotonic", "", "double", 8, False] >= 0.95
     assert exact["attention_copy", "", "reverse", 8, True] >= 0.95

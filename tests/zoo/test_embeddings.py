@@ -46,7 +46,7 @@ def test_a_table_may_be_frozen_and_is_saved(tmp_path):
     table = np.random.default_rng(1).normal(size=(source.vocabulary_size, 6))
     model = build("attention", source=source, target=target, source_embeddings=table, units=4)
     model.source_embedding.trainable = False
-    model.compile("adam")
+    model.compile("adam", run_eagerly=True)
     model.fit(small_models.WORDS, small_models.SPOKEN, verbose=0)
     np.testing.assert_array_equal(model.source_embedding.embeddings, table.astype("float32"))
     model.save(tmp_path / "m.keras")
