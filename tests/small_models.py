@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 
 import keras
 import numpy as np
@@ -13,6 +14,14 @@ WORDS = ["abc", "de", "fghij", "kl mn", "a", "hello", "ünïcødé", "zzz"]
 SPOKEN = ["c b a", "e d", "j i h g f", "n m l k", "a", "o l l e h", "é d ø c ï n ü", "z z z"]
 CLASSIC = ["context_every_step", "context_as_init", "combined", "attention"]
 PLAIN = [*CLASSIC, *(f"attention_{s}" for s in ("additive", "dot", "general", "scaled_dot"))]
+
+# One of each kind, for what takes seconds a name: `make evidence` runs that over every name.
+KINDS = [
+    *CLASSIC,
+    *(f"attention_{kind}" for kind in ("copy", "coverage", "hard", "monotonic", "multi_head")),
+    *("bahdanau2015", "cho2014", "luong2015_local_p", "conv_attention", "transformer_attention"),
+]
+SLOW = zoo.names() if "KERAS_ATTN_EVIDENCE" in os.environ else KINDS
 
 
 @functools.cache

@@ -15,6 +15,7 @@ import tensorflow as tf
 from keras_attn import layers, zoo
 
 every_name = pytest.mark.parametrize("name", zoo.names())
+slow = pytest.mark.parametrize("name", small_models.SLOW)
 
 
 def called(model, source, target_in):
@@ -106,7 +107,7 @@ def test_alignments_are_distributions_over_real_tokens(name):
     assert shown.matrix.shape == (len(shown.target_tokens), 4)
 
 
-@every_name
+@slow
 def test_reload_is_equal(name, tmp_path):
     model = small_models.small(name)
     smoothing = 0.0 if model.decoder.gate.copies else 0.1
@@ -134,7 +135,7 @@ def described(model):
 
 @pytest.mark.parametrize(
     ("name", "policy"),
-    [*((name, "mixed_bfloat16") for name in zoo.names()), ("attention", "mixed_float16")],
+    [*((name, "mixed_bfloat16") for name in small_models.SLOW), ("attention", "mixed_float16")],
 )
 def test_mixed_precision_trains(name, policy):
     model = small_models.small(name, dtype=policy, dropout=0.0)
@@ -211,7 +212,7 @@ def tokens_of(model, texts):
 WITHOUT_NOISE = {"attention_monotonic": lambda: {"window": layers.MonotonicWindow(noise=0.0)}}
 
 
-@every_name
+@slow
 def test_xla_gives_the_same_loss_and_gradients(name):
     model = small_models.small(name, dropout=0.0, **WITHOUT_NOISE.get(name, dict)())
     source, target_in = small_models.some_ids(model, rows=3)
@@ -244,7 +245,7 @@ def test_xla_fits(name):
     assert losses[0][1] < losses[0][0]
 
 
-@every_name
+@slow
 def test_ids_without_tokenisers(name):
     model = zoo.build(name, source=11, target=9, units=8, embedding_size=6)
     small_models.randomised(model)
