@@ -204,7 +204,7 @@ def test_options_train_save_and_generate(options, tmp_path):
     source, target = small_models.tokenizers()
     options = {"units": 8, "embedding_size": 6, "max_source": 12, **options}
     model = zoo.build("attention", source=source, target=target, **options)
-    model.compile(keras.optimizers.Adam(0.02))
+    model.compile(keras.optimizers.Adam(0.02), run_eagerly=True)
     history = model.fit(
         small_models.WORDS, small_models.SPOKEN, epochs=3, verbose=0, seed=0
     ).history
