@@ -11,7 +11,7 @@ help:
 	@echo "make test         install, then lint, types, all tests"
 	@echo "make format       format the code"
 	@echo "make clean        remove .venv and what was built"
-	@echo "make evidence     the slow contracts over every name of the zoo"
+	@echo "make evidence     the contracts and exports over every name of the zoo"
 
 $(INSTALLED): pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"keras_attn needs Python 3.11 or later, but {sys.executable} is {v.major}.{v.minor}; run: make PYTHON=python3.11 ...")'
@@ -36,7 +36,7 @@ format: $(INSTALLED)
 test: lint types
 	"$(BIN)/python" -m pytest -n 2 --dist worksteal
 
-# What takes too long for every change: all contracts and exports over every name of the zoo.
+# What takes too long for every change: contracts and exports over every name of the zoo.
 evidence: $(INSTALLED)
 	KERAS_ATTN_EVIDENCE=1 "$(BIN)/python" -m pytest -n 2 --dist worksteal tests/contracts
 

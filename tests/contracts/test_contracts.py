@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from keras_attn import layers, zoo
 
-every_name = pytest.mark.parametrize("name", zoo.names())
+every_name = pytest.mark.parametrize("name", small_models.EVERY)
 slow = pytest.mark.parametrize("name", small_models.SLOW)
 
 
