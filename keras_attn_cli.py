@@ -45,6 +45,7 @@ class Monitor(enum.StrEnum):
 
 
 AT_A_TIME = 128  # lines generated together
+DRAW, RULES = "Draw instead", "What targets may be"
 
 
 class Stop(Exception):
@@ -273,6 +274,17 @@ def train(
     )
 
 
+BeamSize = Annotated[
+    int, typer.Option(min=1, help="Hypotheses kept at each step; 1 is greedy search.")
+]
+LengthPenalty = Annotated[
+    float, typer.Option(min=0, help="Wu's alpha: larger favours longer targets.")
+]
+CoveragePenalty = Annotated[
+    float, typer.Option(min=0, help="Wu's beta: what it costs to leave source tokens unread.")
+]
+
+
 @app.command()
 def generate(
     model: Model,
@@ -280,7 +292,42 @@ def generate(
     file: Annotated[
         Path | None, typer.Option(help="A text file, one source a line; - is standard input.")
     ] = None,
+    beam_size: BeamSize = 1,
+    num_return: Annotated[
+        int | None,
+        typer.Option(min=1, help="Several targets: a line each, of source, log p and target."),
+    ] = None,
+    length_penalty: LengthPenalty = 0.0,
+    coverage_penalty: CoveragePenalty = 0.0,
     max_length: Annotated[int | None, typer.Option(help="Most tokens of a target.")] = None,
+    min_length: Annotated[int | None, typer.Option(help="Fewest tokens of a target.")] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="Draw tokens, with log p over this.", rich_help_panel=DRAW)
+    ] = None,
+    top_k: Annotated[
+        int | None, typer.Option(help="Draw from so many tokens.", rich_help_panel=DRAW)
+    ] = None,
+    top_p: Annotated[
+        float | None,
+        typer.Option(help="Draw from tokens of so much probability.", rich_help_panel=DRAW),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="The same draws every time.", rich_help_panel=DRAW)
+    ] = None,
+    prefix: Annotated[
+        str | None, typer.Option(help="What targets start with.", rich_help_panel=RULES)
+    ] = None,
+    banned: Annotated[
+        list[str] | None,
+        typer.Option(help="A token never chosen; give it again for more.", rich_help_panel=RULES),
+    ] = None,
+    no_repeat_ngram_size: Annotated[
+        int, typer.Option(help="No n tokens twice in a target.", rich_help_panel=RULES)
+    ] = 0,
+    allowed: Annotated[
+        Path | None,
+        typer.Option(help="A file of the only targets, one a line.", rich_help_panel=RULES),
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Write the best target of each source, one a line, in order.
@@ -291,13 +338,56 @@ def generate(
         raise Stop("give sources either as arguments or as --file, not both.")
     _import_quietly()
     loaded = _loaded(model)
+    options = {
+        "beam_size": beam_size,
+        "num_return": num_return,
+        "length_penalty": length_penalty,
+        "coverage_penalty": coverage_penalty,
+        "max_length": max_length,
+        "min_length": min_length,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "prefix": prefix,
+        "banned": banned,
+        "no_repeat_ngram_size": no_repeat_ngram_size,
+        "allowed": allowed and loaded.trie([_text(line) for line in _lines(allowed)]),
+    }
+    seeds = _seeds(seed)
     for chunk in _chunks(texts or _lines(file)):
-        found = loaded.search(chunk, max_length=max_length)
-        answers = loaded.codec.text(found.token_ids[:, 0], chunk).numpy()
-        for source, answer, score in zip(chunk, answers, found.scores[:, 0], strict=True):
-            text = answer.decode("utf-8", "replace")
-            shown = {"source": _text(source), "target": text, "score": float(score)}
-            typer.echo(jsons.dumps(shown, ensure_ascii=False) if json else text)
+        drawn = {"seed": seeds(len(chunk))} if seed is not None else {}
+        found = loaded.generate(chunk, return_scores=True, **options, **drawn)
+        for source, targets, scores in zip(chunk, *found, strict=True):
+            _write_targets(_text(source), targets, scores, json)
+
+
+def _seeds(seed):
+    """Return a function that gives the seeds of the next n sources."""
+    from keras_attn.search import fold
+
+    done = 0
+
+    def following(n):
+        nonlocal done
+        done += n
+        return fold(seed, range(done - n, done)).numpy()
+
+    return following
+
+
+def _write_targets(source, targets, scores, json):
+    """Write the target of a source, or all of a list of them."""
+    if isinstance(targets, str):
+        possible = scores > float("-inf")  # which JSON has no number for
+        shown = {"source": source, "target": targets, "score": scores if possible else None}
+        typer.echo(jsons.dumps(shown, ensure_ascii=False) if json else targets)
+    elif json:
+        pairs = zip(targets, scores, strict=True)
+        listed = [{"target": target, "score": score} for target, score in pairs]
+        typer.echo(jsons.dumps({"source": source, "targets": listed}, ensure_ascii=False))
+    else:
+        for target, score in zip(targets, scores, strict=True):
+            typer.echo(f"{source}\t{score:.4f}\t{target}")
 
 
 @app.command()
@@ -307,6 +397,9 @@ def evaluate(
     columns: Annotated[str | None, typer.Option(help="Two columns of the file: a,b.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Where a data set lies.")] = None,
     bleu: Annotated[bool, typer.Option(help="BLEU and chrF too, by sacrebleu.")] = False,
+    beam_size: BeamSize = 1,
+    length_penalty: LengthPenalty = 0.0,
+    coverage_penalty: CoveragePenalty = 0.0,
     json: AsJson = False,
 ) -> None:
     """Score generated targets against those of the data; equal sources share theirs.
@@ -324,7 +417,12 @@ def evaluate(
     hypotheses = []
     with _bar("generating", len(sources)) as advance:
         for chunk in _chunks(sources):
-            hypotheses += loaded.generate(chunk)
+            hypotheses += loaded.generate(
+                chunk,
+                beam_size=beam_size,
+                length_penalty=length_penalty,
+                coverage_penalty=coverage_penalty,
+            )
             advance(len(chunk))
     whole = isinstance(loaded.target, text.CharacterTokenizer | text.ByteTokenizer)
     found = scoring.sequence_scores(hypotheses, references, list if whole else str.split)
@@ -349,6 +447,9 @@ def export(
         int | None, typer.Option(min=1, help="By default one more than the last.")
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace that version if it exists.")] = False,
+    beam_size: Annotated[
+        int, typer.Option(min=1, help="Of the signature `beam`, and the most of `options`.")
+    ] = 5,
     json: AsJson = False,
 ) -> None:
     """Write a SavedModel as the next version in a folder, strings in and strings out."""
@@ -357,7 +458,7 @@ def export(
     from keras_attn.serving.export import next_version
 
     path = folder / str(version) if version else next_version(folder)
-    loaded.export(path, overwrite=overwrite, verbose=False)
+    loaded.export(path, overwrite=overwrite, beam_size=beam_size, verbose=False)
     needs = loaded.source.needs_tf_text or loaded.target.needs_tf_text
     typer.echo(
         jsons.dumps({"path": str(path), "needs_tf_text": needs})

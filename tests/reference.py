@@ -25,6 +25,11 @@ Papers
     Wu et al. 2016, arXiv:1609.08144.           Martins & Astudillo 2016, arXiv:1602.02068.
     Jang, Gu & Poole 2017, arXiv:1611.01144.    Raffel et al. 2017, arXiv:1704.00784.
     See, Liu & Manning 2017, arXiv:1704.04368.  Vaswani et al. 2017, arXiv:1706.03762.
+    Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators".
+    Paulus, Xiong & Socher 2017 (no trigram twice), arXiv:1705.04304.
+    De Cao et al. 2021 (allowed targets), arXiv:2010.00904.
+    Fan, Lewis & Dauphin 2018 (top k), arXiv:1805.04833.
+    Holtzman et al. 2020 (top p), arXiv:1904.09751.
 """
 
 import math
@@ -100,7 +105,7 @@ class Hypothesis(NamedTuple):
     Attributes:
         token_ids: Tuple of ids, without BOS, with EOS where `finished`.
         score: log p of the sequence, in nats: the sum of `token_scores`.
-        penalised_score: `score` over Wu's length penalty.
+        penalised_score: `score` over Wu's length penalty, and his coverage penalty added.
         token_scores: Tuple of log p, one a token.
         finished: False where the sequence was cut at the maximum length.
     """
@@ -1429,8 +1434,9 @@ def finite_difference(function, arrays, epsilon=1e-6):
 
 
 # === Search, for one source ===
-# `step` is a function (token_id, state) -> (logits (V,), state); it gets BOS first, and must not
-# change the state that it is given.
+# `step` is a function (token_id, state) -> (logits (V,), state) or, where the alignments matter,
+# (logits (V,), alignments (S,), state); it gets BOS first, and must not change the state that it is
+# given. Log p will do as logits. `**rules` are the options of `choices`.
 
 
 def length_penalty_of(length, alpha):
@@ -1438,26 +1444,116 @@ def length_penalty_of(length, alpha):
     return ((5.0 + length) / 6.0) ** alpha
 
 
-def _hypothesis(token_ids, token_scores, alpha):
-    """Makes the record of a sequence."""
+def coverage_penalty_of(alignments, beta, source_mask=None):
+    """Source: Wu 2016, eq. 14: cp(X; Y) = beta * sum_j log(min(sum_t a_tj, 1)).
+
+    Only the source's tokens are summed over. Deviation: a sum below 1e-9 counts as 1e-9.
+
+    Args:
+        alignments: (T, S), one row a token of the target, EOS included.
+        beta: Float.
+        source_mask: Bool (S,), True at tokens; None means that all are.
+
+    Returns:
+        Float <= 0 for beta >= 0.
+    """
+    alignments = _real(alignments)
+    if beta == 0 or not len(alignments):
+        return 0.0
+    (tokens,) = _tokens(None if source_mask is None else [source_mask], 1, alignments.shape[1])
+    terms = []
+    for j in range(alignments.shape[1]):
+        if tokens[j]:
+            total = math.fsum(alignments[t, j] for t in range(len(alignments)))
+            terms.append(math.log(min(max(total, 1e-9), 1.0)))
+    return beta * math.fsum(terms)
+
+
+def choices(
+    num_ids,
+    token_ids,
+    empty_source=False,
+    min_length=0,
+    banned=(),
+    no_repeat=0,
+    allowed=None,
+    prefix=(),
+):
+    """The ids that may follow `token_ids`, in rising order.
+
+    PAD and BOS never do. The rules come on top of that and of each other; only a forced prefix, and
+    the end of an empty source, do not ask the others.
+
+    Args:
+        num_ids: Int, V.
+        token_ids: Sequence of the ids so far, without BOS.
+        empty_source: Whether the source has no token but EOS; then EOS is forced at the first
+            position.
+        min_length: Int; EOS is no choice where it would make a target of fewer tokens, itself
+            included.
+        banned: Ids that are never chosen.
+        no_repeat: Int n; no n tokens in a row may come twice, overlapping or not (Paulus 2017,
+            sec. 2.5, with n = 3); 0 for no such rule.
+        allowed: Sequence of targets, each with EOS at its end; what is chosen must begin one of
+            them (De Cao 2021). None for no such rule.
+        prefix: Ids that the target must begin with.
+
+    Returns:
+        List of ids.
+    """
+    token_ids = list(token_ids)
+    position = len(token_ids)
+    if empty_source and position == 0:
+        return [EOS]
+    if position < len(prefix):
+        return [int(prefix[position])]
+    result = []
+    for token_id in range(num_ids):
+        longer = [*token_ids, token_id]
+        if token_id in (PAD, BOS) or token_id in banned:
+            continue
+        if token_id == EOS and len(longer) < min_length:
+            continue
+        if no_repeat > 0:
+            runs = [tuple(longer[i : i + no_repeat]) for i in range(len(longer) - no_repeat + 1)]
+            if runs and runs[-1] in runs[:-1]:
+                continue
+        if allowed is not None and not any(list(one[: len(longer)]) == longer for one in allowed):
+            continue
+        result.append(token_id)
+    return result
+
+
+def _hypothesis(token_ids, token_scores, alpha, coverage=0.0):
+    """Makes the record of a sequence; `coverage` is its coverage penalty."""
     score = math.fsum(token_scores)
     return Hypothesis(
         token_ids=tuple(token_ids),
         score=score,
-        penalised_score=score / length_penalty_of(len(token_ids), alpha),
+        penalised_score=score / length_penalty_of(len(token_ids), alpha) + coverage,
         token_scores=tuple(token_scores),
         finished=bool(token_ids) and token_ids[-1] == EOS,
     )
 
 
-def _choices(num_ids, position, empty_source):
-    """The ids to choose from: all but PAD and BOS; EOS alone at first for an empty source."""
-    if empty_source and position == 0:
-        return [EOS]
-    return [token_id for token_id in range(num_ids) if token_id not in (PAD, BOS)]
+def _take_step(step, token_ids, state, rules):
+    """What may follow: pairs (id, log p) by rising id; then the alignments (S,) and the state.
+
+    An id of log p -inf or NaN is impossible, and is left out. Without alignments, they are (0,).
+    """
+    logits, *alignments, state = step(token_ids[-1] if token_ids else BOS, state)
+    with np.errstate(invalid="ignore"):
+        log_p = log_softmax(logits)
+    pairs = []
+    for token_id in choices(len(log_p), token_ids, **rules):
+        if log_p[token_id] > -math.inf:  # false of NaN
+            pairs.append((token_id, float(log_p[token_id])))
+    return pairs, _real(alignments[0]) if alignments else np.zeros(0), state
 
 
-def greedy(step: Callable, state: Any, max_length: int, empty_source: bool = False) -> Hypothesis:
+def greedy(
+    step: Callable, state: Any, max_length: int, empty_source: bool = False, **rules: Any
+) -> Hypothesis:
     """Takes the likeliest id at each position, until EOS or `max_length` tokens.
 
     Source: DESIGN.md. Probabilities are over all V ids; PAD and BOS are never chosen, without
@@ -1469,24 +1565,24 @@ def greedy(step: Callable, state: Any, max_length: int, empty_source: bool = Fal
         max_length: Int >= 1, in tokens, EOS included.
         empty_source: Whether the source has no token but EOS; then EOS is forced at the first
             position.
+        **rules: Other options of `choices`.
 
     Returns:
-        A `Hypothesis`; cut at `max_length` tokens it has no EOS and is not `finished`.
+        A `Hypothesis`; cut at `max_length` tokens it has no EOS and is not `finished`. Where at
+        some position nothing is possible there is none: no tokens, and a score of -inf.
     """
+    rules = {"empty_source": empty_source, **rules}
     token_ids, token_scores = [], []
-    previous = BOS
-    for position in range(max_length):
-        logits, state = step(previous, state)
-        log_p = log_softmax(logits)
+    while len(token_ids) < max_length and token_ids[-1:] != [EOS]:
+        pairs, _, state = _take_step(step, token_ids, state, rules)
         best = None
-        for token_id in _choices(len(log_p), position, empty_source):
-            if best is None or log_p[token_id] > log_p[best]:
-                best = token_id
-        token_ids.append(best)
-        token_scores.append(float(log_p[best]))
-        previous = best
-        if best == EOS:
-            break
+        for pair in pairs:
+            if best is None or pair[1] > best[1]:
+                best = pair
+        if best is None:
+            return Hypothesis((), -math.inf, -math.inf, (), False)
+        token_ids.append(best[0])
+        token_scores.append(best[1])
     return _hypothesis(token_ids, token_scores, 0.0)
 
 
@@ -1496,32 +1592,185 @@ def brute_force_best(
     max_length: int,
     length_penalty: float = 0.0,
     empty_source: bool = False,
+    coverage_penalty: float = 0.0,
+    source_mask: Any = None,
+    **rules: Any,
 ) -> Sequence[Hypothesis]:
     """Every sequence that a search could return, best first: what a beam of unlimited width finds.
 
-    A sequence ends with EOS, or is cut after `max_length` tokens without one. Their number is
-    sum_{t<T} w^t + w^T, with w = V - 3 and T = `max_length`: for tiny V and T only.
+    A sequence ends with EOS, or is cut after `max_length` tokens without one; one with a token of
+    probability zero is none. Without rules their number is at most sum_{t<T} w^t + w^T, with
+    w = V - 3 and T = `max_length`: for tiny V and T only.
 
     Args:
-        step: Function (token_id, state) -> (logits (V,), state).
+        step: Function (token_id, state) -> (logits (V,), state), or with alignments (S,) between.
         state: The state before the first step.
         max_length: Int >= 1, in tokens, EOS included.
         length_penalty: Float, Wu's alpha; 0 orders by log p.
         empty_source: Whether the source has no token but EOS.
+        coverage_penalty: Float, Wu's beta; 0 asks for no alignments.
+        source_mask: Bool (S,), True at the source's tokens; None means that all are.
+        **rules: Other options of `choices`.
 
     Returns:
         List of `Hypothesis`, by falling penalised score; of equals the smaller ids come first.
     """
+    rules = {"empty_source": empty_source, **rules}
     found = []
 
-    def extend(previous, state, token_ids, token_scores):
-        if len(token_ids) == max_length or (token_ids and token_ids[-1] == EOS):
-            found.append(_hypothesis(token_ids, token_scores, length_penalty))
+    def extend(state, token_ids, token_scores, alignments):
+        if len(token_ids) == max_length or token_ids[-1:] == [EOS]:
+            coverage = coverage_penalty_of(alignments, coverage_penalty, source_mask)
+            found.append(_hypothesis(token_ids, token_scores, length_penalty, coverage))
             return
-        logits, state = step(previous, state)
-        log_p = log_softmax(logits)
-        for token_id in _choices(len(log_p), len(token_ids), empty_source):
-            extend(token_id, state, [*token_ids, token_id], [*token_scores, float(log_p[token_id])])
+        pairs, now, state = _take_step(step, token_ids, state, rules)
+        for token_id, log_p in pairs:
+            extend(state, [*token_ids, token_id], [*token_scores, log_p], [*alignments, now])
 
-    extend(BOS, state, [], [])
+    extend(state, [], [], [])
     return sorted(found, key=lambda one: (-one.penalised_score, one.token_ids))
+
+
+def beam(
+    step: Callable,
+    state: Any,
+    max_length: int,
+    width: int,
+    num_return: int | None = None,
+    length_penalty: float = 0.0,
+    coverage_penalty: float = 0.0,
+    source_mask: Any = None,
+    **rules: Any,
+) -> tuple[list[Hypothesis], int]:
+    """Beam search whose ended hypotheses keep their slots, unchanged, until better ones take them.
+
+    At each step every hypothesis under way offers all its extensions, an ended one (by EOS, or cut
+    at `max_length` tokens) only itself; the `width` best of all stay. They are ranked by Wu 2016,
+    eq. 14, those under way at their present length; of equals, what comes from the better slot is
+    first, and then the smaller id. It is over when nothing is under way, or when what is cannot get
+    among the `num_return` best: when the last of the best ended ranks above log p / lp(max_length)
+    of each one under way.
+
+    Args:
+        step: Function (token_id, state) -> (logits (V,), state), or with alignments (S,) between.
+        state: The state before the first step.
+        max_length: Int >= 1, in tokens, EOS included.
+        width: Int >= 1.
+        num_return: Int from 1 to `width`, or None for `width`.
+        length_penalty: Float >= 0, Wu's alpha.
+        coverage_penalty: Float >= 0, Wu's beta.
+        source_mask: Bool (S,), True at the source's tokens; None means that all are.
+        **rules: Options of `choices`.
+
+    Returns:
+        List of at most `num_return` `Hypothesis`, best first, and the number of steps taken.
+    """
+    num_return = width if num_return is None else num_return
+
+    def is_ended(one):
+        return one.finished or len(one.token_ids) == max_length
+
+    slots = [(_hypothesis([], [], length_penalty), state, [])]  # with state and alignments
+    steps = 0
+    while True:
+        ended = [one for one, _, _ in slots if is_ended(one)][:num_return]
+        under_way = [one for one, _, _ in slots if not is_ended(one)]
+        if not under_way:
+            return ended, steps
+        if len(ended) == num_return:
+            bound = max(one.score for one in under_way)
+            if ended[-1].penalised_score > bound / length_penalty_of(max_length, length_penalty):
+                return ended, steps
+        offers = []
+        for place, (one, state, alignments) in enumerate(slots):
+            if is_ended(one):
+                offers.append((-one.penalised_score, place, PAD, (one, state, alignments)))
+                continue
+            pairs, now, following = _take_step(step, list(one.token_ids), state, rules)
+            covered = [*alignments, now]
+            coverage = coverage_penalty_of(covered, coverage_penalty, source_mask)
+            for token_id, log_p in pairs:
+                token_ids, token_scores = [*one.token_ids, token_id], [*one.token_scores, log_p]
+                longer = _hypothesis(token_ids, token_scores, length_penalty, coverage)
+                slot = longer, following, covered
+                offers.append((-longer.penalised_score, place, token_id, slot))
+        slots = [slot for *_, slot in sorted(offers, key=lambda offer: offer[:3])[:width]]
+        steps += 1
+
+
+# === Sampling ===
+
+
+def sampling_probabilities(log_p, temperature=1.0, top_k=0, top_p=1.0, may_be=None):
+    """The probabilities of a draw, after these filters in this order.
+
+    What may not be is left out; log p is divided by the temperature; the `top_k` most probable
+    stay, and are normalised; of these stay the fewest most probable whose sum reaches `top_p`, and
+    at least one; these are normalised. Of equally probable ones the smaller id comes first.
+    Sources: Fan 2018, sec. 5.4 (top k); Holtzman 2020, sec. 3.1 (top p).
+
+    Args:
+        log_p: (V,); -inf and NaN are impossible.
+        temperature: Float > 0.
+        top_k: Int; 0 for all.
+        top_p: Float in (0, 1].
+        may_be: Ids that may be drawn, as of `choices`; None means all but PAD and BOS.
+
+    Returns:
+        (V,), of sum 1, or zeros where nothing is possible.
+    """
+    log_p = _real(log_p)
+    may_be = choices(len(log_p), ()) if may_be is None else may_be
+    possible = [token_id for token_id in may_be if log_p[token_id] > -math.inf]
+    result = np.zeros(len(log_p))
+    if not possible:
+        return result
+    ranked = sorted(possible, key=lambda token_id: (-log_p[token_id], token_id))
+    if top_k > 0:
+        ranked = ranked[:top_k]
+    p = softmax([log_p[token_id] / temperature for token_id in ranked])
+    kept = 1
+    while kept < len(ranked) and math.fsum(p[:kept]) < top_p:
+        kept += 1
+    for place in range(kept):
+        result[ranked[place]] = p[place] / math.fsum(p[:kept])
+    return result
+
+
+def draw(probabilities, number):
+    """The id that a number in [0, 1) stands for, or None where all probabilities are zero.
+
+    The probabilities (V,) lie side by side on [0, 1), the largest first, of equals the smaller id.
+    """
+    total = 0.0
+    for token_id in sorted(range(len(probabilities)), key=lambda i: (-probabilities[i], i)):
+        total += probabilities[token_id]
+        if number < total:
+            return token_id
+    return None
+
+
+_WORD = 2**64
+_GOLDEN = 0x9E3779B97F4A7C15
+
+
+def mix(word):
+    """The finaliser of SplitMix64 (Steele 2014, their mix64variant13), of 64 bits: an int >= 0."""
+    word %= _WORD
+    word = (word ^ (word >> 30)) * 0xBF58476D1CE4E5B9 % _WORD
+    word = (word ^ (word >> 27)) * 0x94D049BB133111EB % _WORD
+    return word ^ (word >> 31)
+
+
+def fold(seed, i):
+    """Makes of a seed the seed of its part `i`, mix(mix(seed + G) + (i + 1) G), as signed 64 bits.
+
+    That is output i of the SplitMix64 generator whose seed is mix(seed + G).
+    """
+    word = mix(mix(seed + _GOLDEN) + (i + 1) * _GOLDEN)
+    return word - _WORD if word >= _WORD // 2 else word
+
+
+def uniform(word):
+    """A number in [0, 1) of the upper 53 of 64 bits, signed or not."""
+    return (word % _WORD >> 11) / 2**53

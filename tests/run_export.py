@@ -1,7 +1,8 @@
 """Run an exported model in a process without TensorFlow's Python, Keras and this package.
 
 python run_export.py SESSION_FILE MODEL [--tf-text] < requests > answers: JSON lines, each
-{"signature": name, "source": [base64, ...]} -> {output: nested lists, strings as base64}.
+{"signature": name, "source": [base64, ...], number: [...]} -> {output: nested lists, strings as
+base64}.
 """
 
 import base64
@@ -18,6 +19,16 @@ def plain(array):
     return array.tolist()
 
 
+KINDS = {"seed": "int64", "top_p": "float32", "temperature": "float32", "length_penalty": "float32"}
+KINDS |= dict.fromkeys(("beam_size", "max_length", "top_k"), "int32")
+
+
+def given(name, values):
+    if name in ("source", "target"):
+        return np.array([base64.b64decode(s) for s in values], dtype=object)
+    return np.array(values, KINDS[name])
+
+
 def main():
     spec = importlib.util.spec_from_file_location("session", sys.argv[1])
     session = importlib.util.module_from_spec(spec)
@@ -27,8 +38,8 @@ def main():
     with session.Session(sys.argv[2], libraries) as model:
         for line in sys.stdin:
             request = json.loads(line)
-            source = np.array([base64.b64decode(s) for s in request["source"]], dtype=object)
-            answer = model.run(request["signature"], source=source)
+            name = request.pop("signature")
+            answer = model.run(name, **{key: given(key, x) for key, x in request.items()})
             print(json.dumps({key: plain(value) for key, value in answer.items()}), flush=True)
         described = {
             name: {

@@ -17,19 +17,30 @@ from keras_attn.zoo import options
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-TEXT = "".join(page.read_text() for page in PAGES)
-BLOCKS = re.findall(r"<!-- test: run -->\n```python\n(.*?)```", TEXT, re.DOTALL)
+# "run on" goes on with the names of the block before.
+MARKED = re.compile(r"<!-- test: (run|run on) -->\n```python\n(.*?)```", re.DOTALL)
+BLOCKS = {page: MARKED.findall(page.read_text()) for page in PAGES}
+RUN = """
+import json, sys
+for kind, block in json.load(sys.stdin):
+    print(block, file=sys.stderr)
+    names = {"__name__": "page"} if kind == "run" else names
+    exec(block, names)
+"""
 RESULTS = json.loads((ROOT / "zoo" / "variants_on_dates.json").read_text())
 
 
 def test_every_block_of_python_is_run():
-    assert len(BLOCKS) == TEXT.count("```python") >= 4
+    for page, blocks in BLOCKS.items():
+        assert len(blocks) == page.read_text().count("```python"), page
+    assert sum(map(len, BLOCKS.values())) >= 4
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=lambda b: b.splitlines()[-1][:30])
-def test_code_of_the_pages_runs(block, tmp_path):
+@pytest.mark.parametrize("page", [p for p in PAGES if BLOCKS[p]], ids=lambda page: page.name)
+def test_code_of_the_pages_runs(page, tmp_path):
     done = subprocess.run(
-        [sys.executable, "-W", "error::UserWarning", "-c", block],
+        [sys.executable, "-W", "error::UserWarning", "-c", RUN],
+        input=json.dumps(BLOCKS[page]),
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,

@@ -149,11 +149,12 @@ def test_what_is_too_long_is_told_once_in_one_line(call, folder, monkeypatch):
 
 
 def test_references_are_cleaned_as_targets_are(call, folder, tmp_path):
-    loud = "".join(f"{word.upper()}\t{word.upper()}\n" for word in WORDS * 2)
+    loud = "".join(f"{word.upper()}\t{word.upper()}\n" for word in WORDS * 20)
     (tmp_path / "loud.tsv").write_text(loud)
     out = tmp_path / "run"
-    arguments = ["--joint", "--lowercase", "-o", "size=small", "--epochs", "60", "--average", "0"]
-    arguments += ["--learning-rate", "0.01", "--validation", tmp_path / "loud.tsv"]
+    arguments = ["--joint", "--lowercase", "-o", "size=tiny", "--epochs", "10", "--average", "0"]
+    arguments += ["--learning-rate", "0.02", "--validation", tmp_path / "loud.tsv"]
+    arguments += ["--batch-size", "16"]
     done = call("train", "attention", tmp_path / "loud.tsv", "--out", out, *arguments, "--json")
     best = json.loads(done.out)["best"]["val_exact_match"]
     found = json.loads(call("evaluate", out, tmp_path / "loud.tsv", "--json").out)
@@ -165,6 +166,31 @@ def test_generate_takes_any_bytes(call, folder):
     assert found.code == 0 and len(found.out.splitlines()) == 2
 
 
+def test_generate_takes_the_options_of_a_search(call, folder, tmp_path, monkeypatch):
+    run = folder / "run"
+    beams = call("generate", run, *WORDS, "--beam-size", "3", "--num-return", "2")
+    rows = [line.split("\t") for line in beams.out.splitlines()]
+    assert [source for source, _, _ in rows] == [word for word in WORDS for _ in range(2)]
+    best = call("generate", run, *WORDS, "--beam-size", "3").out.splitlines()
+    assert [target for _, _, target in rows[::2]] == best
+    several = call("generate", run, "cat", "--beam-size", "3", "--num-return", "2", "--json")
+    targets = json.loads(several.out)["targets"]
+    assert [t["target"] for t in targets] == [target for _, _, target in rows[:2]]
+    draw = ["generate", run, *WORDS, "--temperature", "1.5", "--seed", "4"]
+    drawn = call(*draw).out
+    monkeypatch.setattr(keras_attn_cli, "AT_A_TIME", 3)
+    assert call(*draw).out == drawn  # whatever the batches
+    (tmp_path / "allowed.txt").write_text("K AE T\nT AE K\n")
+    member = call("generate", run, *WORDS, "--allowed", tmp_path / "allowed.txt")
+    assert set(member.out.splitlines()) <= {"K AE T", "T AE K"}
+    ruled = call("generate", run, "cat", "--prefix", "T", "--banned", "AE", "--min-length", "3")
+    assert ruled.out.startswith("T ") and "AE" not in ruled.out
+    never = ["--allowed", tmp_path / "allowed.txt", "--banned", "AE", "--json"]
+    assert json.loads(call("generate", run, "cat", *never).out)["score"] is None
+    wrong = call("generate", run, "cat", "--beam-size", "2", "--temperature", "1")
+    assert wrong.code == 2 and "a beam keeps the best hypotheses" in wrong.error
+
+
 def test_evaluate(call, folder, tmp_path):
     from keras_attn import scoring
 
@@ -172,6 +198,13 @@ def test_evaluate(call, folder, tmp_path):
     said = call("generate", folder / "run", *WORDS).out.splitlines()
     expected = scoring.sequence_scores(said, [[phones] for _, phones in PAIRS])
     assert found == {"sources": 10, "tokens": "words", **expected}
+    beam = ["--beam-size", "3", "--length-penalty", "0.5", "--json"]
+    found = json.loads(call("evaluate", folder / "run", folder / "pairs.tsv", *beam).out)
+    said = call("generate", folder / "run", *WORDS, *beam[:-1]).out.splitlines()
+    assert (
+        found["exact_match"]
+        == scoring.sequence_scores(said, [[p] for _, p in PAIRS])["exact_match"]
+    )
     several = "".join(f"{word}\t{phones}\n{word}\tX\n" for word, phones in PAIRS)
     (tmp_path / "several.tsv").write_text(several)
     again = call("evaluate", folder / "run", tmp_path / "several.tsv", "--bleu")

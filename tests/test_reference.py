@@ -1342,6 +1342,190 @@ def test_brute_force_by_hand():
     assert only == reference.greedy(table_step, 0, max_length=2, empty_source=True)
 
 
+def as_probabilities(found):
+    """Ids of hypotheses, with their probability to 12 digits."""
+    return [(one.token_ids, round(math.exp(one.score), 12)) for one in found]
+
+
+def test_the_rules_of_a_brute_force_by_hand():
+    # Of the seven sequences above; what stays keeps its probability.
+    def found(max_length=2, **rules):
+        return as_probabilities(
+            reference.brute_force_best(table_step, 0, max_length=max_length, **rules)
+        )
+
+    assert found(min_length=2) == [pair for pair in found() if pair[0] != (2,)]
+    assert found(banned=[4]) == [((2,), 0.1), ((3, 2), 0.075), ((3, 3), 0.0125)]
+    assert found(no_repeat=1) == [pair for pair in found() if pair[0] not in ((3, 3), (4, 4))]
+    assert found(no_repeat=2) == found()
+    assert found(allowed=[(3, 2), (4, 4, 2)]) == [((3, 2), 0.075), ((4, 4), 0.0075)]
+    assert found(allowed=[]) == []
+    assert found(prefix=(4,)) == [((4, 2), 0.105), ((4, 3), 0.0075), ((4, 4), 0.0075)]
+    assert found(prefix=(3, 2, 4)) == [((3, 2), 0.075)]  # an end in a prefix is an end
+    assert found(prefix=(3, 4, 4)) == [((3, 4), 0.0875)]  # and it can be cut
+    assert found(prefix=(2,), banned=[2], min_length=2, allowed=[(3, 2)]) == [((2,), 0.1)]
+    assert found(prefix=(4,), allowed=[(3, 2), (4, 3, 2)]) == [((4, 3), 0.0075)]
+    assert found(prefix=(4,), allowed=[(3, 2)]) == []
+    greedy = reference.greedy(table_step, 0, max_length=3, banned=[4])
+    assert as_probabilities([greedy]) == [((3, 2), 0.075)]
+    nothing = reference.greedy(table_step, 0, max_length=3, prefix=(4,), allowed=[(3, 2)])
+    assert nothing == ((), -math.inf, -math.inf, (), False)
+
+
+def test_choices_by_hand():
+    assert reference.choices(6, ()) == [2, 3, 4, 5]
+    assert reference.choices(6, (), banned=[3, 5]) == [2, 4]
+    # A target of 3 tokens at least: the end is the third or later.
+    assert reference.choices(6, (3,), min_length=3) == [3, 4, 5]
+    assert reference.choices(6, (3, 3), min_length=3) == [2, 3, 4, 5]
+    # (4, 5) was there, so that no 5 comes after the next 4; nor a 3 after two overlapping ones.
+    assert reference.choices(6, (4, 5, 4), no_repeat=2) == [2, 3, 4]
+    assert reference.choices(6, (3, 3), no_repeat=2) == [2, 4, 5]
+    assert reference.choices(6, (3, 3), no_repeat=1) == [2, 4, 5]
+    assert reference.choices(6, (3, 4, 3), no_repeat=3) == [2, 3, 4, 5]
+    assert reference.choices(6, (3, 3, 3), no_repeat=3) == [2, 4, 5]
+    targets = [(4, 2), (4, 5, 2), (5, 5, 2)]
+    assert reference.choices(6, (), allowed=targets) == [4, 5]
+    assert reference.choices(6, (4,), allowed=targets) == [2, 5]
+    assert reference.choices(6, (5,), allowed=targets, min_length=9, banned=[5]) == []
+    assert reference.choices(6, (3,), allowed=targets) == []
+    assert reference.choices(6, (3,), prefix=(3, 4), banned=[4], no_repeat=1) == [4]
+    assert reference.choices(6, (3, 4), prefix=(3, 4), banned=[4], no_repeat=1) == [2, 5]
+    assert reference.choices(6, (), empty_source=True, banned=[2], prefix=(3, 4)) == [2]
+    assert reference.choices(6, (3,), empty_source=True) == [2, 3, 4, 5]
+
+
+def test_the_coverage_penalty_by_hand():
+    # Sums .75, 1 and 0; what is attended more than once counts as once, and padding not at all.
+    alignments = [[0.5, 0.5, 0.0], [0.25, 0.5, 0.0]]
+    assert_close(
+        reference.coverage_penalty_of(alignments, 2.0, [True, True, False]), 2 * math.log(0.75)
+    )
+    assert_close(reference.coverage_penalty_of(alignments, 1.0), math.log(0.75) + math.log(1e-9))
+    assert reference.coverage_penalty_of([[1.0, 0.5], [1.0, 0.5]], 3.0) == 0.0
+    assert reference.coverage_penalty_of(alignments, 0.0) == 0.0
+    assert reference.coverage_penalty_of(np.zeros((2, 0)), 1.0) == 0.0
+
+
+def test_the_coverage_penalty_of_a_brute_force_by_hand():
+    # The first step looks at the first position, and a second at the other only after a 3. Half
+    # covered costs .01 ln 1e-9 = -.2072, a factor of .8128: 4 EOS .0853, EOS .0813.
+    def step(token_id, state):
+        logits, state = table_step(token_id, state)
+        return logits, [0.0, 1.0] if token_id == 3 else [1.0, 0.0], state
+
+    found = reference.brute_force_best(step, 0, max_length=2, coverage_penalty=0.01)
+    assert [one.token_ids for one in found[:4]] == [(3, 4), (4, 2), (2,), (3, 2)]
+    assert_close(found[1].score, math.log(0.105))
+    assert_close(found[1].penalised_score, math.log(0.105) + 0.01 * math.log(1e-9))
+    assert found[0].penalised_score == found[0].score
+    (masked, *_) = reference.brute_force_best(
+        step, 0, max_length=2, coverage_penalty=0.01, source_mask=[True, False]
+    )
+    assert masked.token_ids == (4, 2) and masked.penalised_score == masked.score
+    # Both penalties: coverage is added to what the length has divided.
+    found = reference.brute_force_best(
+        step, 0, max_length=2, coverage_penalty=0.01, length_penalty=6.0
+    )
+    assert found[0].token_ids == (3, 4)
+    (half,) = [one for one in found if one.token_ids == (4, 2)]
+    assert_close(half.penalised_score, math.log(0.105) / (7 / 6) ** 6 + 0.01 * math.log(1e-9))
+
+
+def test_beam_by_hand():
+    # Width 2: 3 (.25), 4 (.15); then 4 EOS (.105), 34 (.0875); then 4 EOS, 34 EOS (.06125). The
+    # third best of all, 3 EOS (.075), is never among three.
+    found, steps = reference.beam(table_step, 0, max_length=9, width=2)
+    assert as_probabilities(found) == [((4, 2), 0.105), ((3, 4, 2), 0.06125)] and steps == 3
+    found, _ = reference.beam(table_step, 0, max_length=9, width=3)
+    assert as_probabilities(found) == [((4, 2), 0.105), ((2,), 0.1), ((3, 4, 2), 0.06125)]
+    found, steps = reference.beam(table_step, 0, max_length=2, width=2)
+    assert as_probabilities(found) == [((4, 2), 0.105), ((3, 4), 0.0875)] and steps == 2
+    assert [one.finished for one in found] == [True, False]
+    found, _ = reference.beam(table_step, 0, max_length=3, width=2, prefix=(3,))
+    assert as_probabilities(found) == [((3, 2), 0.075), ((3, 4, 2), 0.06125)]
+
+
+def test_beam_stops_when_the_rest_cannot_get_among_the_best():
+    # After two steps 34 is under way, with less than the best; but over lp(3) = (8/6)^6 = 5.62,
+    # ln .0875 = -2.44 makes -.43, while 4 EOS has ln .105 / (7/6)^6 = -.89.
+    found, steps = reference.beam(table_step, 0, max_length=9, width=2, num_return=1)
+    assert as_probabilities(found) == [((4, 2), 0.105)] and steps == 2
+    found, steps = reference.beam(
+        table_step, 0, max_length=3, width=2, num_return=1, length_penalty=6.0
+    )
+    assert as_probabilities(found) == [((3, 4, 2), 0.06125)] and steps == 3
+    assert_close(found[0].penalised_score, math.log(0.06125) / (8 / 6) ** 6)
+
+
+def test_beam_prefers_the_better_slot_and_then_the_smaller_id():
+    table = {
+        reference.BOS: [0.125, 0, 0.125, 0.25, 0.5],
+        3: [0, 0, 0.25, 0.5, 0.25],
+        4: [0.25, 0, 0.25, 0.25, 0.25],
+    }
+
+    def step(token_id, state):
+        with np.errstate(divide="ignore"):
+            return np.log(table[token_id]), state
+
+    # 4 EOS, 43, 44 and 33 have 1/8 each, as has EOS before them, which then is the third slot.
+    found, _ = reference.beam(step, 0, max_length=2, width=5)
+    ids = [one.token_ids for one in found]
+    assert ids == [(4, 2), (4, 3), (4, 4), (3, 3), (2,)]
+    assert [one.token_ids for one in reference.beam(step, 0, 2, 2)[0]] == ids[:2]
+    found, _ = reference.beam(lambda token_id, state: (np.zeros(5), state), 0, 2, 3)
+    assert [one.token_ids for one in found] == [(2,), (3, 2), (3, 3)]
+
+
+@pytest.mark.parametrize("impossible", [-np.inf, np.nan])
+def test_impossible_tokens_make_no_hypothesis(impossible):
+    def step(token_id, state):
+        return [0.0, 0.0, 0.0, impossible if state else 0.0, 0.0], state + 1
+
+    # A NaN among the logits makes all log p NaN; -inf bars one id alone.
+    expected = {(2,)} if np.isnan(impossible) else {(2,), (3, 2), (3, 4), (4, 2), (4, 4)}
+    assert {one.token_ids for one in reference.brute_force_best(step, 0, 2)} == expected
+    assert {one.token_ids for one in reference.beam(step, 0, 2, 9)[0]} == expected
+    found, steps = reference.beam(step, 1, 3, 2, min_length=2, banned=[4])
+    assert found == [] and steps == 1
+    nothing = reference.greedy(step, 1, 3, min_length=2, banned=[4])
+    assert nothing == ((), -math.inf, -math.inf, (), False)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"length_penalty": 1.3},
+        {"coverage_penalty": 0.7, "source_mask": [True, True, False]},
+        {"length_penalty": 0.6, "coverage_penalty": 0.2, "min_length": 3, "no_repeat": 1},
+        {"banned": [4], "prefix": (5, 4)},
+        {"allowed": [(3, 2), (3, 4, 5, 2), (5, 5, 5, 2)], "empty_source": False},
+    ],
+)
+def test_a_beam_of_unlimited_width_is_the_brute_force_and_one_of_width_1_is_greedy(options):
+    def step(token_id, state):
+        state = (*state, token_id)
+        drawn = random(9, seed=int("".join(map(str, state))))
+        return 2 * drawn[:6], reference.softmax(drawn[6:]), state
+
+    expected = reference.brute_force_best(step, (), 4, **options)
+    found, _ = reference.beam(step, (), 4, 999, **options)
+    assert found == expected
+    for num_return in (1, 3):
+        fewer, steps = reference.beam(step, (), 4, 999, num_return, **options)
+        assert fewer == expected[:num_return] and steps <= 4
+    for width in (2, 3):
+        narrow, _ = reference.beam(step, (), 4, width, **options)
+        assert set(narrow) <= set(expected)
+    penalties = ("length_penalty", "coverage_penalty", "source_mask")
+    rules = {name: value for name, value in options.items() if name not in penalties}
+    ((only,), _) = reference.beam(step, (), 4, 1, **options)
+    greedy = reference.greedy(step, (), 4, **rules)
+    assert (only.token_ids, only.score) == (greedy.token_ids, greedy.score)
+
+
 def test_the_length_penalty_by_hand():
     # lp(7) with alpha 2: (12/6)^2 = 4. With alpha 6, lp(1) = 1 and lp(2) = (7/6)^6 = 2.52: even the
     # worst of two tokens, log .0075 / 2.52 = -1.94, outranks EOS alone, log .1 = -2.30.
@@ -1388,3 +1572,90 @@ def test_all_sequences_together_are_certain_where_nothing_is_barred():
 
     found = reference.brute_force_best(step, 0, max_length=4)
     assert_close(sum(math.exp(one.score) for one in found), 1.0)
+
+
+# === Sampling ===
+
+
+def test_sampling_probabilities_by_hand():
+    # PAD .1 and BOS .1 are left out; of EOS .1, 3 .2, 4 .5 each is divided by .8.
+    log_p = np.log([0.1, 0.1, 0.1, 0.2, 0.5])
+
+    def probabilities(**filters):
+        return reference.sampling_probabilities(log_p, **filters)
+
+    assert_close(probabilities(), [0, 0, 1 / 8, 2 / 8, 5 / 8])
+    assert_close(probabilities(may_be=[2, 3]), [0, 0, 1 / 3, 2 / 3, 0])
+    assert_close(probabilities(temperature=0.5), [0, 0, 1 / 30, 4 / 30, 25 / 30])  # squares
+    roots = np.sqrt([0, 0, 1, 2, 5])
+    assert_close(probabilities(temperature=2.0), roots / roots.sum())
+    assert_close(probabilities(top_k=2), [0, 0, 0, 2 / 7, 5 / 7])
+    assert_close(probabilities(top_k=1), [0, 0, 0, 0, 1])
+    assert_close(probabilities(top_k=9), probabilities())
+    assert_close(probabilities(top_p=0.62), [0, 0, 0, 0, 1])  # 5/8 = .625 reaches it
+    assert_close(probabilities(top_p=0.63), [0, 0, 0, 2 / 7, 5 / 7])
+    assert_close(probabilities(top_p=1e-9), [0, 0, 0, 0, 1])
+    # In this order: after top_k = 2, 5/7 = .714 reaches .7; of all, 5/8 does not.
+    assert_close(probabilities(top_k=2, top_p=0.7), [0, 0, 0, 0, 1])
+    assert_close(probabilities(top_p=0.7), [0, 0, 0, 2 / 7, 5 / 7])
+    # And squared, 25/30 = .833 reaches .8; without, 7/8 does.
+    assert_close(probabilities(temperature=0.5, top_p=0.8), [0, 0, 0, 0, 1])
+    assert_close(probabilities(top_p=0.8), [0, 0, 0, 2 / 7, 5 / 7])
+
+
+def test_sampling_prefers_the_smaller_of_equal_ids_and_never_the_impossible():
+    equal = np.log(np.full(6, 1 / 6))
+    assert_close(reference.sampling_probabilities(equal, top_k=2), [0, 0, 0.5, 0.5, 0, 0])
+    assert_close(reference.sampling_probabilities(equal, top_p=0.3), [0, 0, 0.5, 0.5, 0, 0])
+    log_p = [0.0, 0.0, -np.inf, -3.0, np.nan, -3.0]
+    assert_close(reference.sampling_probabilities(log_p), [0, 0, 0, 0.5, 0, 0.5])
+    assert_close(reference.sampling_probabilities(log_p, top_k=1), [0, 0, 0, 1, 0, 0])
+    assert_close(reference.sampling_probabilities(log_p, may_be=[0, 2, 4]), [1, 0, 0, 0, 0, 0])
+    assert_close(reference.sampling_probabilities(log_p, may_be=[2, 4]), np.zeros(6))
+
+
+def test_draw_by_hand():
+    # 3 has [0, 1/2), 1 has [1/2, 3/4), 2 has [3/4, 1).
+    p = [0.0, 0.25, 0.25, 0.5]
+    numbers = [0.0, 0.49, 0.5, 0.74, 0.75, 0.99]
+    assert [reference.draw(p, number) for number in numbers] == [3, 3, 1, 1, 2, 2]
+    assert reference.draw([0.0, 0.0], 0.5) is None
+
+
+def test_mix_makes_the_published_outputs_of_splitmix64():
+    # The outputs of the seed 1234567, and the first of the seed 0.
+    golden = 0x9E3779B97F4A7C15
+    assert [reference.mix(1234567 + i * golden) for i in range(1, 6)] == [
+        6457827717110365317,
+        3203168211198807973,
+        9817491932198370423,
+        4593380528125082431,
+        16408922859458223821,
+    ]
+    assert reference.mix(golden) == 0xE220A8397B1DCDAF
+    assert reference.mix(0) == 0
+    assert reference.mix(2**64 + 5) == reference.mix(5) and reference.mix(-1) < 2**64
+
+
+def test_fold_by_hand():
+    # mix(seed + G) is 1234567 for this seed, whose parts are therefore the outputs above; the
+    # third, as signed, is 9817491932198370423 - 2^64.
+    seed = -6540207399321867890
+    parts = [reference.fold(seed, i) for i in range(3)]
+    assert parts == [6457827717110365317, 3203168211198807973, 9817491932198370423 - 2**64]
+    assert reference.fold(seed + 2**64, 0) == parts[0]
+    assert len({reference.fold(i, j) for i in range(-9, 9) for j in range(18)}) == 18 * 18
+    assert all(-(2**63) <= reference.fold(i, 0) < 2**63 for i in (-(2**63), -1, 0, 2**63 - 1))
+
+
+def test_uniform_by_hand():
+    assert reference.uniform(0) == 0.0 and reference.uniform(2**11 - 1) == 0.0
+    assert reference.uniform(2**62) == 0.25 and reference.uniform(-(2**63)) == 0.5
+    assert reference.uniform(2**11) == 2.0**-53
+    assert reference.uniform(-1) == 1 - 2.0**-53
+
+
+def test_uniform_numbers_of_parts_of_a_seed_spread_evenly():
+    drawn = [reference.uniform(reference.fold(7, i)) for i in range(8000)]
+    counts = np.bincount([int(8 * one) for one in drawn], minlength=8)
+    assert np.sum((counts - 1000) ** 2 / 1000) < 24.3  # chi-squared of 7 degrees, p = .001

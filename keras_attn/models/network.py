@@ -6,6 +6,7 @@ import numbers
 from typing import Any
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from keras_attn.layers.base import at_least_float32, build_once, flag, fraction, positive
@@ -202,6 +203,21 @@ class Network(keras.Model):
             output = self._unrolled(target_in, state, memory, training)
             logits, terms = self._logits(output, memory), output.terms
         return Trained(logits, terms) if training and self.decoder.terms_depth else logits
+
+    def log_probabilities(self, logits):
+        """Return log p of what `step` gives, (..., V), at most 0."""
+        return tf.nn.log_softmax(logits)
+
+    def log_likelihood(self, source_ids, target_in, target_out):
+        """Return log p of targets, nats (B,); ids (B, S), (B, T) and (B, T)."""
+        logits = self({"source": source_ids, "target_in": target_in}, training=False)
+        each = losses.negative_log_likelihood(target_out, logits)
+        return -ops.sum(each * losses.real_tokens(target_out, each.dtype), axis=-1)
+
+    @property
+    def attends(self) -> bool:
+        """Whether there are alignments."""
+        return self.decoder.attends
 
     def portable(self):
         """Return a context in which graphs are traced for every device, not for a GPU alone."""

@@ -55,8 +55,8 @@ def sources():
 def run(path, requests, *flags):
     """Return the answers, and the signatures, of an export in a process of its own."""
     lines = [
-        json.dumps({"signature": name, "source": [base64.b64encode(b).decode() for b in batch]})
-        for name, batch in requests
+        json.dumps({"signature": name, "source": encoded(batch), **dict(*others)})
+        for name, batch, *others in requests
     ]
     done = subprocess.run(
         [sys.executable, str(RUN), str(SESSION), str(path), *flags],
@@ -68,6 +68,10 @@ def run(path, requests, *flags):
     assert done.returncode == 0, done.stderr[-2000:]
     *answers, signatures = map(json.loads, done.stdout.splitlines())
     return answers, signatures
+
+
+def encoded(batch):
+    return [base64.b64encode(b).decode() for b in batch]
 
 
 def decoded(texts):
@@ -96,12 +100,13 @@ SCALE = {"bahdanau2015": 1.0}
 def test_export_equals_generate(name, tmp_path):
     model = small_models.randomised(small_models.small(name), scale=SCALE.get(name, 1.5))
     path = tmp_path / "a model" / "1"
-    model.export(path, verbose=False)
+    model.export(path, beam_size=3, verbose=False)
     strings = sources()
     with pytest.warns(UserWarning, match="sources were longer than"):
         texts, found = model.generate(strings), model.search(strings)
     batch = [s if isinstance(s, bytes) else s.encode() for s in strings]
     requests = [("serving_default", batch), ("serving_default", []), ("serving_default", batch[:1])]
+    requests += searches(batch, texts)
     if model.decoder.attends:
         requests.append(("attend", batch))
     answers, signatures = run(path, requests)
@@ -123,8 +128,69 @@ def test_export_equals_generate(name, tmp_path):
         "outputs": answer,
     }
     assert set(signatures) == {request[0] for request in requests}
+    check_searches(model, strings, texts, answers[3:11])
     if model.decoder.attends:
-        check_attend(model, answers[3], signatures["attend"], found, same, batch)
+        check_attend(model, answers[11], signatures["attend"], found, same, batch)
+
+
+SOME = slice(0, 60)  # of the strings, all that could go wrong and some words
+BEAMS = {"beam_size": [1, 2, 3, 99, -1, 3] * 10, "max_length": [9, 3, 99, 5, -7, 9] * 10}
+PENALTY = {"length_penalty": [0.0, 0.5, 2.0, -1.0, 0.0, 0.6] * 10}
+DRAWS = {
+    "seed": list(range(-30, 30)),
+    "temperature": [0.5, 1.0, 2.0] * 20,
+    "top_k": [0, 3, 0, 2, 0, -1] * 10,
+    "top_p": [1.0, 1.0, 0.9, 1.0, 0.5, 1.0] * 10,
+    "max_length": BEAMS["max_length"],
+}
+
+
+def searches(batch, texts):
+    """Return requests to the signatures that search, of strings and of none."""
+    targets = encoded(text.encode() for text in texts[SOME])
+    inputs = {"beam": {}, "options": BEAMS | PENALTY, "sample": DRAWS, "score": {"target": targets}}
+    return [
+        (name, batch[rows], {key: values[rows] for key, values in given.items()})
+        for rows in (SOME, slice(0, 0))
+        for name, given in inputs.items()
+    ]
+
+
+def check_searches(model, strings, texts, answers):
+    """Hold what the signatures say to what the model itself says."""
+    beam, options, sample, score = answers[:4]
+    strings, count = strings[SOME], len(strings[SOME])
+    lengths = np.clip(BEAMS["max_length"], 1, model.max_target)
+    beams = {
+        "beam_size": np.clip(BEAMS["beam_size"], 1, 3),
+        "length_penalty": np.maximum(PENALTY["length_penalty"], 0),
+        "max_length": lengths,
+    }
+    draws = DRAWS | {
+        "max_length": lengths,
+        "top_k": np.where(np.array(DRAWS["top_k"]) > 0, DRAWS["top_k"], 999),
+    }
+    with pytest.warns(UserWarning, match="longer than"):
+        found = model.search(strings, beam_size=3)
+        expected = {
+            "beam": ([r[0] for r in model.generate(strings, beam_size=3, num_return=3)], beam),
+            "options": (model.generate(strings, **beams), options),
+            "sample": (model.generate(strings, **draws), sample),
+        }
+        scores = model.score(strings, texts[SOME])
+    for name, (here, there) in expected.items():
+        said = decoded([row[0] if name == "beam" else row for row in there["target"]])
+        different = sum(a != b for a, b in zip(here, said, strict=True))
+        assert different <= 1, (name, different, "near ties are rare")
+    assert np.shape(beam["score"]) == (count, 3)
+    there = np.isfinite(found.scores)
+    assert (np.isfinite(beam["score"]) == there).all()
+    scale = np.maximum(1, np.abs(found.scores[there]))
+    close = np.abs(np.array(beam["score"])[there] - found.scores[there]) <= 2e-5 * scale
+    assert close.mean() > 0.98
+    np.testing.assert_allclose(score["score"], scores, rtol=2e-5, atol=1e-4)
+    nothing = {"target": [], "score": []}
+    assert answers[4:] == [nothing, nothing, nothing, {"score": []}]
 
 
 def check_attend(model, answer, signature, found, same, batch):

@@ -1,0 +1,99 @@
+"""Ensemble: several models that answer as one."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+from typing import Any
+
+import tensorflow as tf
+
+from keras_attn.models.generation import Generation
+from keras_attn.models.runner import Runner
+from keras_attn.models.seq2seq import Seq2Seq
+
+SAME = ("source", "target", "max_source", "max_target")
+
+
+class Ensemble(Generation):
+    """Models that answer as one: log p of a token is the mean of theirs.
+
+    So the score of a target is the mean of the scores that they give it. It generates, searches,
+    streams, scores, attends and exports as a `Seq2Seq` does; alignments are the mean of those that
+    have any. It is not trained or saved: its models are.
+
+    Args:
+        models: Two or more `Seq2Seq` models of the same vocabularies and limits.
+
+    Raises:
+        TypeError: something else than models.
+        ValueError: fewer than two, or models that do not fit.
+    """
+
+    def __init__(self, models: Iterable[Seq2Seq]):
+        self.models = tuple(models)
+        for i, model in enumerate(self.models):
+            if not isinstance(model, Seq2Seq):
+                raise TypeError(f"models[{i}]: expected a Seq2Seq, got {type(model).__name__}.")
+        if len(self.models) < 2:
+            raise ValueError(f"models: expected two or more, got {len(self.models)}.")
+        first = self.models[0]
+        for i, model in enumerate(self.models):
+            for name in SAME:
+                if getattr(model, name) != getattr(first, name):
+                    raise ValueError(
+                        f"models[{i}]: expected {name}={getattr(first, name)!r}, as models[0] has "
+                        f"it, got {getattr(model, name)!r}."
+                    )
+            if model.decoder.gate.copies != first.decoder.gate.copies:
+                raise ValueError(f"models[{i}]: all models copy, or none.")
+        self.source, self.target, self.codec = first.source, first.target, first.codec
+        self.max_source, self.max_target = first.max_source, first.max_target
+        self.attends = any(model.attends for model in self.models)
+        self._runner = Runner(self)
+
+    @property
+    def weights(self) -> list[Any]:
+        """The weights of all models, each once."""
+        return list({id(w): w for model in self.models for w in model.weights}.values())
+
+    def encode(self, source_ids):
+        """Return the memories and the states of the models, see `Seq2Seq.encode`."""
+        return tuple(zip(*(model.encode(source_ids) for model in self.models), strict=True))
+
+    def step(self, token_ids, state, memory):
+        """Take one decoding step of every model, see `Seq2Seq.step`.
+
+        Returns:
+            The mean of log p (N, V), the mean of the alignments (N, S), and the next states.
+        """
+        each = zip(self.models, state, memory, strict=True)
+        stepped = [(model, *model.step(token_ids, s, m)) for model, s, m in each]
+        log_p = mean([model.log_probabilities(logits) for model, logits, _, _ in stepped])
+        seen = [alignments for model, _, alignments, _ in stepped if model.attends]
+        alignments = mean(seen) if seen else stepped[0][2]
+        return log_p, alignments, tuple(following for *_, following in stepped)
+
+    def log_probabilities(self, logits):
+        """Return what `step` gives as it is: log p already."""
+        return logits
+
+    def log_likelihood(self, source_ids, target_in, target_out):
+        """Return log p of targets, nats (B,); ids (B, S), (B, T) and (B, T)."""
+        return mean(
+            [model.log_likelihood(source_ids, target_in, target_out) for model in self.models]
+        )
+
+    @contextlib.contextmanager
+    def portable(self):
+        """Return a context in which graphs are traced for every device, not for a GPU alone."""
+        with contextlib.ExitStack() as stack:
+            for model in self.models:
+                stack.enter_context(model.portable())
+            yield
+
+
+def mean(tensors):
+    """Return the mean of tensors of one shape, in the widest of their dtypes."""
+    widest = max((x.dtype for x in tensors), key=lambda dtype: dtype.size)
+    return tf.add_n([tf.cast(x, widest) for x in tensors]) / len(tensors)

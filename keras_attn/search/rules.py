@@ -1,0 +1,157 @@
+"""Rules: what a search may not choose. Options are row by row; absent ones have width 0."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from keras_attn.search.loop import Rule
+from keras_attn.search.trie import Trie
+from keras_attn.types import BOS, EOS, PAD
+
+
+class Forbidden(Rule):
+    """PAD and BOS always, some tokens of a row, and EOS before the least length.
+
+    Args:
+        banned: Int (B, M), ids, PAD where there is none.
+        min_length: Int (B,), tokens, EOS included.
+        width: Int K.
+    """
+
+    def __init__(self, banned, min_length, width: int):
+        banned = tf.repeat(tf.cast(banned, tf.int64), width, axis=0)  # (N, M)
+        self.min_length = tf.repeat(tf.cast(min_length, tf.int64), width)  # (N,)
+        never = tf.zeros_like(self.min_length)[:, None] + [PAD, BOS]
+        self.ids = tf.concat([never, banned], axis=1)
+
+    def restrict(self, t, allowed, state, log_p):
+        """See `Rule.restrict`."""
+        end = tf.where(t + 1 < self.min_length, tf.cast(EOS, tf.int64), PAD)
+        return without(allowed, tf.concat([self.ids, end[:, None]], axis=1))
+
+
+class NoRepeat(Rule):
+    """No n-gram twice in a target.
+
+    It carries the tokens so far and, for each place i, how many tokens before it equal those before
+    the next place: those at places with n - 1 or more are forbidden.
+
+    Args:
+        n: Int (B, 1), 1 or more, or 0 for rows where any may; (B, 0) where there is no such rule.
+        steps: Int T.
+        width: Int K.
+    """
+
+    def __init__(self, n, steps, width: int):
+        self.n = tf.repeat(tf.cast(n, tf.int64), width, axis=0)  # (N, 1), or (N, 0)
+        self.places = tf.range(tf.cast(steps, tf.int64) * tf.shape(n, tf.int64)[1])
+
+    def begin(self, rows):
+        """See `Rule.begin`."""
+        nothing = tf.zeros([rows, tf.shape(self.places)[0]], tf.int64)
+        return nothing, nothing
+
+    def restrict(self, t, allowed, state, log_p):
+        """See `Rule.restrict`."""
+        tokens, equal = state
+        twice = (self.places < t) & (self.n > 0) & (equal >= self.n - 1)
+        return without(allowed, tf.where(twice, tokens, tf.zeros_like(tokens)))
+
+    def advance(self, t, token, state):
+        """See `Rule.advance`."""
+        tokens, equal = state
+        tokens = tf.where(self.places == t, token[:, None], tokens)
+        longer = tf.where(tokens == token[:, None], equal + 1, tf.zeros_like(equal))
+        return tokens, tf.concat([tf.zeros_like(longer[:, :1]), longer[:, :-1]], axis=1)
+
+
+class Members(Rule):
+    """Only what leads to a target of a trie; everything if the trie is empty.
+
+    It carries the node of each row: -1 where nothing leads on.
+
+    Args:
+        trie: `Trie`.
+    """
+
+    def __init__(self, trie: Trie):
+        self.any = tf.size(trie.tokens) > 0
+        # One more of each, so that there is something to gather where nothing is.
+        self.tokens = tf.cast(tf.pad(trie.tokens, [[0, 1]]), tf.int64)
+        self.offsets = tf.cast(tf.pad(trie.offsets, [[0, 2]]), tf.int64)
+        self.fan = tf.cast(trie.fan, tf.int64)
+
+    def begin(self, rows):
+        """See `Rule.begin`."""
+        return (tf.zeros([rows], tf.int64),)
+
+    def restrict(self, t, allowed, state, log_p):
+        """See `Rule.restrict`."""
+
+        def restricted():
+            _, tokens, there = self._edges(state[0])
+            values = tf.where(there, tf.gather(allowed, tokens, batch_dims=1), float("-inf"))
+            return tf.tensor_scatter_nd_max(nowhere(allowed), _places(tokens), values)
+
+        return tf.cond(self.any, restricted, lambda: allowed)
+
+    def advance(self, t, token, state):
+        """See `Rule.advance`."""
+
+        def advanced():
+            edges, tokens, there = self._edges(state[0])
+            taken = tf.where(there & (tokens == token[:, None]), edges + 1, -1)
+            return tf.reduce_max(taken, axis=1)  # edge e leads to node e + 1
+
+        return (tf.cond(self.any, advanced, lambda: state[0]),)
+
+    def _edges(self, node):
+        """Return the edges of nodes (N,), their tokens, and whether they are there, (N, D) all."""
+        at = tf.maximum(node, 0)
+        edges = tf.gather(self.offsets, at)[:, None] + self.fan
+        there = (edges < tf.gather(self.offsets, at + 1)[:, None]) & (node >= 0)[:, None]
+        edges = tf.where(there, edges, tf.zeros_like(edges))
+        return edges, tf.gather(self.tokens, edges), there
+
+
+class Prefix(Rule):
+    """Given tokens first, even where the rules before it forbid them.
+
+    Args:
+        prefix: Int (B, P), PAD behind it.
+        width: Int K.
+    """
+
+    def __init__(self, prefix, width: int):
+        self.prefix = tf.repeat(tf.cast(prefix, tf.int64), width, axis=0)  # (N, P)
+        self.places = tf.range(tf.shape(self.prefix, tf.int64)[1])
+        self.forced = tf.reduce_any(self.prefix != PAD, axis=0)  # (P,)
+
+    def restrict(self, t, allowed, state, log_p):
+        """See `Rule.restrict`."""
+
+        def forced():
+            here = tf.where(self.places == t, self.prefix, tf.zeros_like(self.prefix))
+            token = tf.reduce_sum(here, axis=1)[:, None]  # (N, 1)
+            only = tf.range(tf.shape(log_p, tf.int64)[1]) == token
+            return tf.where(token == PAD, allowed, tf.where(only, log_p, nowhere(log_p)))
+
+        return tf.cond(tf.reduce_any(self.forced & (self.places == t)), forced, lambda: allowed)
+
+
+def nowhere(log_p):
+    """Return -inf in the shape of log p."""
+    return tf.fill(tf.shape(log_p), tf.constant(float("-inf"), log_p.dtype))
+
+
+def without(log_p, ids):
+    """Return log p (N, V), -inf at ids (N, M); what is no id is left out."""
+    known = (ids >= 0) & (ids < tf.shape(log_p, tf.int64)[1])
+    never = tf.fill(tf.shape(ids), tf.constant(float("-inf"), log_p.dtype))
+    return tf.tensor_scatter_nd_min(log_p, _places(tf.where(known, ids, PAD)), never)
+
+
+def _places(ids):
+    """Return the indices (N, M, 2) of ids (N, M)."""
+    rows = tf.range(tf.shape(ids, tf.int64)[0])[:, None]
+    return tf.stack([tf.zeros_like(ids) + rows, ids], axis=-1)
