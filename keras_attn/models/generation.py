@@ -75,7 +75,7 @@ class Generation:
         if return_alignments:
             self._need_attention("return_alignments")
         rows = self._source_rows(source)
-        found = self._searched(source, rows, batch_size, options)
+        found = self._searched(source, rows, batch_size, _best_alone(options))
         counts = (found.lengths > 0).sum(axis=1)
         nested = options.get("num_return") is not None
         answers = [self._targets(found, source, counts, nested)]
@@ -212,7 +212,7 @@ class Generation:
         """
         self._need_attention("attend")
         rows = self._source_rows(source)
-        found = self._searched(source, rows, GENERATED_AT_A_TIME, options)
+        found = self._searched(source, rows, GENERATED_AT_A_TIME, _best_alone(options))
         texts = inputs.texts("source", source) if inputs.is_text(source) else source
         target_tokens = self._named(found.token_ids[:, 0], texts)
         source_tokens = _decoded(
@@ -266,7 +266,7 @@ class Generation:
         inputs.same_number(source, np.unique(owners), ("source", "target"))
         sources = [source[i] for i in owners] if isinstance(source, list) else source
         references = inputs.target_rows("target", target, self.codec, NO_LIMIT, sources)
-        found = self.search(source, batch_size=batch_size, **options).token_ids[:, 0]
+        found = self.search(source, batch_size=batch_size, **_best_alone(options)).token_ids[:, 0]
         found = self.codec.canonical(found, source)
         expected = padded(references)
         edits = edit_distances(found[owners], np.where(expected == UNK, -1, expected))
@@ -338,6 +338,12 @@ class Generation:
                 f"{limit}={getattr(self, limit)} tokens (EOS counts) and were cut.",
                 stacklevel=4,
             )
+
+
+def _best_alone(options):
+    """Return options that ask for one target, if they do not say how many: it is found soonest."""
+    many = options.get("num_return")
+    return {**options, "num_return": 1 if many is None else many}
 
 
 def _nested(rows: list[list], counts, nested: bool) -> list:

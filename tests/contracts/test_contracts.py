@@ -233,7 +233,7 @@ def test_xla_gives_the_same_loss_and_gradients(name):
         )
 
 
-@pytest.mark.parametrize("name", small_models.CLASSIC)
+@pytest.mark.parametrize("name", small_models.FITTED_BY_XLA)
 def test_xla_fits(name):
     losses = []
     for jit in (False, True):

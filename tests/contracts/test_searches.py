@@ -12,8 +12,7 @@ import small_models
 
 from keras_attn import zoo
 
-every_name = pytest.mark.parametrize("name", small_models.EVERY)
-slow = pytest.mark.parametrize("name", small_models.SLOW)
+every_name = pytest.mark.parametrize("name", small_models.SLOW)
 SOURCES = np.array([[5, 6, 2], [4, 2, 0], [7, 5, 2], [2, 0, 0]], np.int32)
 EMPTY = 3  # the row without tokens
 
@@ -148,7 +147,7 @@ def test_alignments_of_a_beam_are_those_of_its_targets(name):
         assert (found.alignments[row, k, length:] == 0).all()
 
 
-@slow
+@every_name
 def test_streams_are_what_is_generated(name):
     model = small_models.shared(name)
     for word in ("abc", "", "hello"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -33,6 +34,19 @@ def trained(folder, model=None, epochs=4, **options):
     return model, training.train(
         model, (WORDS, SPOKEN), VALIDATION, folder, epochs=epochs, **options
     )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The folder, the model and the log of a run that has ended."""
+    folder = tmp_path_factory.mktemp("runs") / "finished"
+    return folder, *trained(folder)
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+    """A folder like it, to be changed."""
+    return shutil.copytree(finished[0], tmp_path / "copied")
 
 
 def state_of(folder):
@@ -125,9 +139,9 @@ def test_patience_stops_and_stays_stopped(tmp_path):
     assert again == log
 
 
-def test_a_finished_run_is_not_run_again(tmp_path):
-    model, log = trained(tmp_path)
-    again, log_again = trained(tmp_path, learner(seed=5))
+def test_a_finished_run_is_not_run_again(finished, copied):
+    _, model, log = finished
+    again, log_again = trained(copied, learner(seed=5))
     assert log_again == log
     assert all(map(np.array_equal, model.get_weights(), again.get_weights()))
 
@@ -169,22 +183,20 @@ def test_the_schedule_is_as_long_as_the_run(tmp_path):
 
 
 @pytest.mark.parametrize("changed", [{"learning_rate": 1e-3}, {"epochs": 9}, {"seed": 4}])
-def test_other_settings_are_refused(tmp_path, changed):
-    trained(tmp_path)
+def test_other_settings_are_refused(copied, changed):
     with pytest.raises(ValueError, match=f"holds a run with .*{next(iter(changed))}"):
-        trained(tmp_path, **changed)
+        trained(copied, **changed)
 
 
-def test_a_damaged_folder_is_refused(tmp_path):
-    trained(tmp_path)
-    whole = (tmp_path / runs.STATE).read_bytes()
-    (tmp_path / runs.STATE).write_bytes(whole[:1000])
+def test_a_damaged_folder_is_refused(copied):
+    whole = (copied / runs.STATE).read_bytes()
+    (copied / runs.STATE).write_bytes(whole[:1000])
     with pytest.raises(ValueError, match="state.npz' is damaged"):
-        trained(tmp_path)
-    (tmp_path / runs.STATE).write_bytes(whole)
-    (tmp_path / runs.BEST).unlink()
+        trained(copied)
+    (copied / runs.STATE).write_bytes(whole)
+    (copied / runs.BEST).unlink()
     with pytest.raises(ValueError, match="has lost its best.npz"):
-        trained(tmp_path)
+        trained(copied)
 
 
 def test_what_is_no_number_is_never_best():
