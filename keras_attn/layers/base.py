@@ -66,6 +66,12 @@ def projected(x, kernel):
     return ops.reshape(flat, (*ops.shape(x)[:-1], kernel.shape[-1]))
 
 
+def beside(*parts):
+    """Concatenate tensors along the last axis; those of width 0 cost nothing."""
+    wide = [x for x in parts if x.shape[-1] != 0]
+    return wide[0] if len(wide) == 1 else ops.concatenate(wide or parts, axis=-1)
+
+
 def rows(x, like):
     """Repeat each of B sources for its K rows: (B, ...) -> (N, ...), with N the rows of `like`."""
     n, shape = ops.shape(like)[0], ops.shape(x)

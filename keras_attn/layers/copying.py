@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from keras_attn.layers.base import Component, rows
+from keras_attn.layers.base import Component, beside, rows
 from keras_attn.layers.choices import Choices
 from keras_attn.types import UNK
 
@@ -81,7 +81,7 @@ class PointerGate(Gate):
 
     def logit(self, state, context, embedded):
         """See `Gate.logit`."""
-        return self.project(ops.concatenate([state, context, embedded], axis=-1))
+        return self.project(beside(state, context, embedded))
 
     def mix(self, logits, output, memory):
         """See `Gate.mix`."""

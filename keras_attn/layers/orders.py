@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from keras import ops
-
+from keras_attn.layers.base import beside
 from keras_attn.layers.choices import Choices, Plain
 from keras_attn.layers.contexts import Context
 from keras_attn.layers.recurrence import Recurrence
@@ -64,7 +63,7 @@ class UpdateAttend(Order):
 
     def step(self, recurrence, context, embedded, state, memory, training):
         """See `Order.step`."""
-        inputs = ops.concatenate([embedded, state.fed], axis=-1)
+        inputs = beside(embedded, state.fed)
         output, recurrent = recurrence.step(inputs, state.recurrent, training)
         found, alignments, carried = context.step(output, memory, state.context, training)
         return output, recurrent, found, alignments, carried
@@ -94,12 +93,12 @@ class AttendUpdate(Order):
         """See `Order.step`."""
         query = state.recurrent[-1][0]
         found, alignments, carried = context.step(query, memory, state.context, training)
-        inputs = ops.concatenate([embedded, found, state.fed], axis=-1)
+        inputs = beside(embedded, found, state.fed)
         output, recurrent = recurrence.step(inputs, state.recurrent, training)
         return output, recurrent, found, alignments, carried
 
     def sequence(self, recurrence, context, embedded, state, memory, training):
         """See `Order.sequence`; the context is one that needs no query."""
         found, *rest = context.sequence(embedded, memory, training)
-        inputs = ops.concatenate([embedded, found], axis=-1)
+        inputs = beside(embedded, found)
         return recurrence.sequence(inputs, state.recurrent, training), found, *rest

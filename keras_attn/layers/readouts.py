@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_attn.layers.base import Component, positive
+from keras_attn.layers.base import Component, beside, positive
 from keras_attn.layers.choices import Choices
 
 readouts = Choices("readout")
@@ -48,7 +48,7 @@ class LinearReadout(Readout):
 
     def features(self, state, context, embedded):
         """See `Readout`."""
-        return ops.concatenate([state, context], axis=-1)
+        return beside(state, context)
 
 
 class DenseReadout(Readout):
@@ -92,7 +92,7 @@ class TanhReadout(DenseReadout):
 
     def features(self, state, context, embedded):
         """See `Readout`."""
-        return self.combine(ops.concatenate([context, state], axis=-1))
+        return self.combine(beside(context, state))
 
 
 @readouts.register("maxout")
@@ -113,6 +113,6 @@ class MaxoutReadout(DenseReadout):
 
     def features(self, state, context, embedded):
         """See `Readout`."""
-        pairs = self.combine(ops.concatenate([state, embedded, context], axis=-1))
+        pairs = self.combine(beside(state, embedded, context))
         shape = ops.shape(pairs)[:-1]
         return ops.max(ops.reshape(pairs, (*shape, pairs.shape[-1] // 2, 2)), axis=-1)

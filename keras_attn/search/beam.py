@@ -52,12 +52,14 @@ class Beam(Choice):
 
     def __init__(self, width: int, ranking: Ranking, max_length, source_mask):
         self.width, self.reorders = width, width > 1
-        self.beam_size = tf.clip_by_value(tf.cast(ranking.beam_size, tf.int64), 1, width)
-        self.num_return = tf.clip_by_value(tf.cast(ranking.num_return, tf.int64), 1, self.beam_size)
-        self.alpha = _penalty(ranking.length_penalty)
+        beam_size = tf.clip_by_value(tf.cast(ranking.beam_size, tf.int64), 1, width)
+        self.num_return = tf.clip_by_value(tf.cast(ranking.num_return, tf.int64), 1, beam_size)
+        self.kept = tf.range(width, dtype=tf.int64) < beam_size[:, None]  # (B, K)
+        self.alpha = _penalty(ranking.length_penalty)[:, None]
         self.beta = _penalty(ranking.coverage_penalty)
-        self.max_length = tf.cast(max_length, tf.int64)
-        self.source_mask = source_mask
+        self.covers = self.beta.shape[1] != 0
+        self.max_length = tf.cast(max_length, tf.int64)[:, None]
+        self.source_mask = source_mask[:, None]  # (B, 1, S)
 
     def begin(self, batch, length, dtype):
         """See `Choice.begin`: one empty hypothesis a source."""
@@ -68,81 +70,84 @@ class Beam(Choice):
 
     def choose(self, t, allowed, alignments, slots, carried):
         """See `Choice.choose`."""
-        gains, tokens, scores, lengths = _candidates(t, allowed, slots, self.width)
-        (covered,) = carried  # (B, K, S), or (B, K, 0)
-        looked = tf.cast(alignments[..., : tf.shape(covered)[-1]], covered.dtype)
-        covered += tf.where(slots.ended[..., None], tf.zeros_like(looked), looked)
-        ranks = scores / self._length(lengths, scores.dtype) + self._coverage(covered)
-        ranks, order = tf.math.top_k(_flat(ranks), self.width)  # (B, K)
-        order = tf.cast(order, tf.int64)
-        parent = order // tf.cast(tf.shape(gains)[-1], tf.int64)
-        kept = tf.range(self.width, dtype=tf.int64) < self.beam_size[:, None]
-        ranks = tf.where(kept, ranks, float("-inf"))
+        number = tf.minimum(self.width, tf.shape(allowed)[-1])
+        gains, tokens = tf.math.top_k(allowed, number)  # (B, K, K'), each slot's own best
+        scores = slots.score[..., None] + gains
+        ranks = scores / self._length(t + 1, scores.dtype)[..., None]
+        if self.covers:
+            carried = (self._covered(alignments, *carried),)
+            ranks += self._coverage(*carried)[..., None]
+        ended = slots.ended[..., None]  # those have themselves alone, as they are
+        itself = tf.where(tf.range(number) == 0, slots.rank[..., None], float("-inf"))
+        ranks = tf.where(ended, itself, ranks)
+        tokens = tf.where(ended, tf.cast(PAD, tf.int64), tf.cast(tokens, tf.int64))
+        ranks, picked, parent = self._best(ranks)
+        ranks = tf.where(self.kept, ranks, float("-inf"))
         there = ranks > float("-inf")
-
-        def picked(x, order):
-            return tf.gather(x, order, batch_dims=1) if self.reorders else x
-
-        token = tf.where(there, picked(_flat(tokens), order), tf.cast(PAD, tf.int64))
-        chosen = Slots(
-            token=token,
-            score=tf.where(there, picked(_flat(scores), order), ranks),
-            rank=ranks,
-            length=picked(lengths[..., 0], parent),
-            ended=picked(slots.ended, parent) | (token == EOS) | ~there,
-        )
-        gained = tf.where(there, picked(_flat(gains), order), tf.zeros_like(ranks))
-        covered = picked(covered, parent)
-        return Chosen(self._stopped(t, chosen), gained, parent, (covered,))
+        token = tf.where(there, picked(tokens), tf.cast(PAD, tf.int64))
+        going = token != PAD
+        gained = tf.where(going, picked(gains), tf.zeros_like(ranks))
+        score = tf.where(there, self._of(parent, slots.score) + gained, float("-inf"))
+        chosen = Slots(token, score, ranks, ~going | (token == EOS))
+        carried = tuple(self._of(parent, x) for x in carried)
+        return Chosen(self._stopped(t, chosen), gained, parent, carried)
 
     def shown(self, slots):
         """See `Choice.shown`: the best `num_return`."""
         wanted = tf.range(self.width, dtype=tf.int64) < self.num_return[:, None]
         return tf.where(wanted, slots.score, float("-inf"))
 
+    def _best(self, ranks):
+        """Find the K best of the candidates of all slots of a source.
+
+        Args:
+            ranks: Float (B, K, K').
+
+        Returns:
+            Their ranks (B, K), a function that picks the same of any (B, K, K'), and the slots that
+            they come from, int64 (B, K).
+        """
+        if not self.reorders:
+            return ranks[..., 0], lambda x: x[..., 0], tf.zeros(tf.shape(ranks)[:2], tf.int64)
+        number = tf.shape(ranks, tf.int64)[-1]
+        ranks, order = tf.math.top_k(_flat(ranks), self.width)
+        order = tf.cast(order, tf.int64)
+        return ranks, lambda x: tf.gather(_flat(x), order, batch_dims=1), order // number
+
+    def _of(self, parent, x):
+        """Return what each slot has of its parent, (B, K, ...)."""
+        return tf.gather(x, parent, batch_dims=1) if self.reorders else x
+
     def _stopped(self, t, slots):
         """End what is cut, and what is under way in rows that it can no longer change."""
-        ended = slots.ended | (t + 1 >= self.max_length)[:, None]
-        longest = self._length(self.max_length[:, None, None], slots.score.dtype)[..., 0]
-        bound = slots.score / longest
-        bound = tf.reduce_max(tf.where(ended, float("-inf"), bound), axis=1, keepdims=True)
+        ended = slots.ended | (t + 1 >= self.max_length)
+        if not self.reorders:
+            return slots._replace(ended=ended)
+        least = tf.constant(float("-inf"), slots.rank.dtype)
+        bound = slots.score / self._length(self.max_length, slots.score.dtype)
+        bound = tf.reduce_max(tf.where(ended, least, bound), axis=1, keepdims=True)
         better = tf.reduce_sum(tf.cast(ended & (slots.rank > bound), tf.int64), axis=1)
         lost = (better >= self.num_return)[:, None] & ~ended
-        minus = tf.fill(tf.shape(slots.rank), tf.constant(float("-inf"), slots.rank.dtype))
         return slots._replace(
-            score=tf.where(lost, minus, slots.score),
-            rank=tf.where(lost, minus, slots.rank),
+            score=tf.where(lost, least, slots.score),
+            rank=tf.where(lost, least, slots.rank),
             ended=ended | lost,
         )
 
-    def _length(self, lengths, dtype):
-        """Return lp of lengths (B, K, 1), or (B, 1, 1)."""
-        return ((5 + tf.cast(lengths, dtype)) / 6) ** tf.cast(self.alpha, dtype)[:, None, None]
+    def _length(self, length, dtype):
+        """Return lp of a length, () or (B, 1), for each row, (B, 1)."""
+        return ((5 + tf.cast(length, dtype)) / 6) ** tf.cast(self.alpha, dtype)
+
+    def _covered(self, alignments, covered):
+        """Return coverage (B, K, S) behind the step; of what has ended it does not matter."""
+        return covered + tf.cast(alignments[..., : tf.shape(covered)[-1]], covered.dtype)
 
     def _coverage(self, covered):
-        """Return what coverage (B, K, S) adds to the rank, (B, K, 1)."""
-        beta = tf.reduce_sum(tf.cast(self.beta, covered.dtype), axis=1)[:, None, None]
+        """Return what coverage (B, K, S), or (B, K, 0), adds to the rank, (B, K)."""
+        beta = tf.reduce_sum(tf.cast(self.beta, covered.dtype), axis=1, keepdims=True)
         logs = tf.math.log(tf.clip_by_value(covered, LEAST_COVERAGE, 1.0))
-        mask = self.source_mask[:, None, : tf.shape(covered)[-1]]
-        logs = tf.where(mask, logs, tf.zeros_like(logs))
-        return beta * tf.reduce_sum(logs, axis=-1, keepdims=True)
-
-
-def _candidates(t, allowed, slots, width):
-    """Return the K' best next tokens of every slot; an ended one has itself alone.
-
-    Returns:
-        What each adds to the score, its token and its score (B, K, K'), and lengths (B, K, 1).
-    """
-    number = tf.minimum(width, tf.shape(allowed)[-1])
-    gains, tokens = tf.math.top_k(allowed, number)
-    gains = tf.where(tf.math.is_nan(gains), float("-inf"), gains)
-    ended = slots.ended[..., None]
-    itself = tf.where(tf.range(number) == 0, tf.zeros([], gains.dtype), float("-inf"))
-    gains = tf.where(ended, itself, gains)
-    tokens = tf.where(ended, tf.cast(PAD, tf.int64), tf.cast(tokens, tf.int64))
-    lengths = tf.where(ended, slots.length[..., None], t + 1)
-    return gains, tokens, slots.score[..., None] + gains, lengths
+        mask = self.source_mask[..., : tf.shape(covered)[-1]]
+        return beta * tf.reduce_sum(tf.where(mask, logs, tf.zeros_like(logs)), axis=-1)
 
 
 def _flat(x):

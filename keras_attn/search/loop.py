@@ -20,14 +20,12 @@ class Slots(NamedTuple):
         token: Int64 (B, K), the last token; PAD behind an end.
         score: Float (B, K), log p so far, nats; -inf where there is no hypothesis.
         rank: Float (B, K), the penalised score, which slots are ordered by.
-        length: Int64 (B, K), tokens, EOS included.
         ended: Bool (B, K), whether nothing follows: EOS was chosen, it was cut, or there is none.
     """
 
     token: Any
     score: Any
     rank: Any
-    length: Any
     ended: Any
 
 
@@ -100,8 +98,7 @@ class Choice:
 
         Args:
             t: Int64 (), steps taken so far.
-            allowed: Float (B, K, V), log p, -inf where a token is forbidden, NaN where the model
-                has failed.
+            allowed: Float (B, K, V), log p, -inf where a token is forbidden.
             alignments: Float (B, K, S).
             slots: As they were.
             carried: The state.
@@ -138,8 +135,7 @@ class Rule:
 
 def first_slots(score, ended) -> Slots:
     """Return slots without a token, of scores (B, K), ended or not."""
-    nothing = tf.zeros_like(ended, tf.int64)
-    return Slots(nothing + BOS, score, score, nothing, ended)
+    return Slots(tf.zeros_like(ended, tf.int64) + BOS, score, score, ended)
 
 
 def begin(state, choice: Choice, rules, batch, length, dtype) -> Walk:
@@ -153,7 +149,7 @@ def advance(step, choice: Choice, rules, t, walk: Walk) -> tuple[Trace, Walk]:
     """Take one step of a search."""
     batch, width = tf.shape(walk.slots.token)[0], choice.width
     log_p, alignments, state = step(tf.reshape(walk.slots.token, [-1]), walk.state)
-    allowed = log_p
+    allowed = log_p = tf.where(log_p > float("-inf"), log_p, float("-inf"))  # NaN too
     for rule, carried in zip(rules, walk.rules, strict=True):
         allowed = rule.restrict(t, allowed, carried, log_p)
     alignments, allowed = (_by_slot(x, batch, width) for x in (alignments, allowed))
@@ -267,7 +263,7 @@ def _result(trace: Trace, slots: Slots, choice: Choice) -> SearchResult:
     real = token_ids != PAD
     return SearchResult(
         token_ids=token_ids,
-        lengths=tf.where(there, slots.length, 0),
+        lengths=tf.reduce_sum(tf.cast(real, tf.int64), axis=-1),
         scores=scores,
         penalised_scores=tf.where(there, slots.rank, scores),
         token_scores=tf.where(real, token_scores, tf.zeros_like(token_scores)),

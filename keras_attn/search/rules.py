@@ -19,15 +19,15 @@ class Forbidden(Rule):
     """
 
     def __init__(self, banned, min_length, width: int):
-        banned = tf.repeat(tf.cast(banned, tf.int64), width, axis=0)  # (N, M)
         self.min_length = tf.repeat(tf.cast(min_length, tf.int64), width)  # (N,)
+        banned = tf.repeat(tf.cast(banned, tf.int64), width, axis=0)  # (N, M)
         never = tf.zeros_like(self.min_length)[:, None] + [PAD, BOS]
-        self.ids = tf.concat([never, banned], axis=1)
+        self.never = tf.concat([never, banned], axis=1)
 
     def restrict(self, t, allowed, state, log_p):
         """See `Rule.restrict`."""
         end = tf.where(t + 1 < self.min_length, tf.cast(EOS, tf.int64), PAD)
-        return without(allowed, tf.concat([self.ids, end[:, None]], axis=1))
+        return without(allowed, tf.concat([self.never, end[:, None]], axis=1))
 
 
 class NoRepeat(Rule):

@@ -63,7 +63,7 @@ class Sample(Choice):
         index = self._drawn(t, log_p)[..., None]
         gained = tf.gather(log_p, index, batch_dims=2)[..., 0]
         token = tf.cast(tf.gather(tokens, index, batch_dims=2)[..., 0], tf.int64)
-        there = (slots.score > float("-inf")) & (gained > float("-inf"))  # False for NaN
+        there = (slots.score > float("-inf")) & (gained > float("-inf"))
         going = ~slots.ended & there
         gained = tf.where(going, gained, tf.zeros_like(gained))
         failed = ~slots.ended & ~there
@@ -73,7 +73,6 @@ class Sample(Choice):
             token=token,
             score=score,
             rank=score,
-            length=tf.where(going, t + 1, slots.length),
             ended=~going | (token == EOS) | (t + 1 >= self.max_length)[:, None],
         )
         parent = tf.zeros_like(token) + tf.range(self.width, dtype=tf.int64)

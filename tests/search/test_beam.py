@@ -365,6 +365,22 @@ def test_ties_are_broken_as_in_the_reference(seed, width, alpha):
         assert len(set(scores)) < len(scores) / 4
 
 
+def test_a_row_that_could_still_be_equalled_does_not_stop():
+    """34 stands before 4 EOS, and both have 1/4; its certain end keeps it there."""
+    nodes = table(size=5, kind="history")
+    log_p = np.full(nodes.log_p.shape, -np.inf)
+    half = np.log(0.5)
+    first = nodes.following[0, BOS]
+    log_p[first, [3, 4]] = half
+    log_p[nodes.following[first, 3], [4, EOS]] = half, 2 * half
+    log_p[nodes.following[first, 4], [EOS, 3]] = half, 2 * half
+    log_p[nodes.following[nodes.following[first, 3], 4], EOS] = 0.0
+    row = Asked(0, num_return=1)
+    found = beam(nodes.changed(log_p=log_p), [row], 2)
+    assert found.token_ids[0, 0].tolist() == [3, 4, EOS, PAD, PAD]
+    assert graph(Ranking, 2).taken == 3
+
+
 # === Failures of the model ===
 
 

@@ -295,7 +295,7 @@ def test_one_step_at_a_time_is_the_same_search(how):
     found = beam(nodes, rows, 1) if how is Ranking else sample(nodes, rows, 1)
     np.testing.assert_array_equal(np.stack(tokens, axis=2), found.token_ids)
     np.testing.assert_array_equal(walk.slots.score, found.scores)
-    np.testing.assert_array_equal(walk.slots.length, found.lengths)
+    np.testing.assert_array_equal(walk.slots.rank, found.penalised_scores)
     assert walk.slots.ended.numpy().all()
     real = (found.token_ids != PAD)[..., None]
     np.testing.assert_array_equal(np.stack(alignments, axis=2) * real, found.alignments)
