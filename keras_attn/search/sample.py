@@ -49,7 +49,9 @@ class Sample(Choice):
         self.width = width
         self.seed = draw.seed
         self.temperature = tf.where(draw.temperature > COLDEST, draw.temperature, COLDEST)
-        self.top_k, self.top_p = tf.cast(draw.top_k, tf.int64), draw.top_p
+        self.top_k = tf.cast(draw.top_k, tf.int64)
+        # Asked for by name: a comparison with NaN is not what it seems, once a graph is optimised.
+        self.top_p = tf.where(tf.math.is_nan(draw.top_p), 1.0, draw.top_p)
         self.max_length = tf.cast(max_length, tf.int64)
 
     def begin(self, batch, length, dtype):
@@ -67,7 +69,7 @@ class Sample(Choice):
         going = ~slots.ended & there
         gained = tf.where(going, gained, tf.zeros_like(gained))
         failed = ~slots.ended & ~there
-        score = tf.where(failed, float("-inf"), slots.score + gained)
+        score = tf.where(~failed, slots.score + gained, float("-inf"))
         token = tf.where(going, token, tf.cast(PAD, tf.int64))
         chosen = Slots(
             token=token,
@@ -89,7 +91,7 @@ class Sample(Choice):
         chances = tf.where(kept, tf.cast(chances, tf.float64), 0.0)
         before = tf.cumsum(chances, axis=-1, exclusive=True)
         top_p = tf.cast(self.top_p, tf.float64)[row]
-        kept &= (place == 0) | ~(top_p < 1.0) | (before < top_p)
+        kept &= (place == 0) | (top_p >= 1.0) | (before < top_p)
         total = tf.cumsum(tf.where(kept, chances, 0.0), axis=-1)
         wanted = uniform(self.seed, t) * total[..., -1]
         drawn = tf.reduce_sum(tf.cast(total <= wanted[..., None], tf.int64), axis=-1)
