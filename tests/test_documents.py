@@ -85,7 +85,25 @@ def test_figures_of_cmudict_are_those_of_the_runs(name):
     assert run["weights"] <= 2_000_000 and run["minutes"] <= 45
 
 
+def test_figures_of_searches_are_those_of_the_runs():
+    page = (ROOT / "docs" / "search.md").read_text()
+    searches = json.loads((ROOT / "zoo" / "search_on_cmudict.json").read_text())["searches"]
+    greedy, beam = (searches[name] for name in ("greedy", "beam 5"))
+    wrong = [f"{100 * found['sequence_error_rate']:.2f}" for found in (beam, greedy)]
+    assert f"it made {wrong[0]} % of words wrong of {wrong[1]} %" in page
+    assert beam["lower"] == 0 and beam["mean_score"] > greedy["mean_score"]
+    reading = (ROOT / "zoo" / "search_on_cmudict.md").read_text()
+    for name, found in searches.items():
+        edits, listed = 100 * found["token_error_rate"], 100 * found["in_the_list"]
+        row = f"| {name} | {100 * found['sequence_error_rate']:.2f} | {edits:.2f} |"
+        assert row in reading and f"| {listed:.2f} |" in reading
+    costs = json.loads((ROOT / "benchmarks" / "search.json").read_text())["ratios"]
+    step, whole = costs["step 5"][0], costs["whole 5"][0]
+    assert f"at {step:.1f} times the time of a step" in page and round(whole) == 2
+    assert f"| 5 | {step:.2f} (" in (ROOT / "benchmarks" / "search.md").read_text()
+
+
 def test_files_that_are_linked_exist():
-    for file in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("zoo/*.md")]:
+    for file in [*ROOT.glob("*.md"), *ROOT.glob("*/*.md")]:
         for link in re.findall(r"\]\(([^)#]+)\)", file.read_text()):
             assert link.startswith("https://") or (file.parent / link).exists(), (file, link)

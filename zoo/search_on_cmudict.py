@@ -43,6 +43,21 @@ search_on_cmudict.json.
 |---|---|---|---|---|---|
 """
 
+READING = """
+## Reading
+
+The model is a later run of the recipe in [cmudict.md](cmudict.md), at 3b14a21, on cores shared
+with other work: 24.87 % of words wrong by greedy search, where the run there has 24.12 %. Its
+seed is the same; so much lies between two runs (the standard error of the rate is 0.8).
+
+A beam of 5 finds a target at least as probable as the greedy one for every word, a more probable
+one on average, and 11 more words come out right. A beam of 10 finds the same best targets: for
+this task the search is not what is missing. The list of 5 holds a right pronunciation for 92.7 %
+of the words, so choosing among them is. A length penalty of 1 does no harm. The coverage penalty
+does: it asks that every letter be looked at, and in spelling many stand for no sound of their
+own.
+"""
+
 
 def searched(model, sources, references, options):
     """Return how good one search is, and its scores, (n,)."""
@@ -80,7 +95,7 @@ def main():
             f"| {name} | {wrong:.2f} | {edits:.2f} | {found['mean_score']:.4f} | "
             f"{found['lower']} | {100 * found['in_the_list']:.2f} |"
         )
-    RESULTS.with_suffix(".md").write_text("\n".join(lines) + "\n")
+    RESULTS.with_suffix(".md").write_text("\n".join(lines) + "\n" + READING)
 
 
 if __name__ == "__main__":

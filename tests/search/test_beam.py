@@ -12,10 +12,10 @@ from search_tables import (
     STEPS,
     WIDE,
     Asked,
-    asked,
     assert_nothing,
     assert_row,
     assert_same,
+    batches,
     beam,
     best,
     few,
@@ -33,7 +33,6 @@ from keras_attn.types import BOS, EOS, PAD
 
 NARROW = [2, 3, 7]
 FIRST = range(FIRSTS)
-batches = st.lists(asked(), min_size=1, max_size=4)
 maybe_targets = st.none() | targets
 
 
@@ -60,7 +59,7 @@ def renormalised(nodes):
 
 
 @few
-@given(tables(), batches)
+@given(tables(), batches())
 def test_a_wide_beam_finds_every_hypothesis_in_order(nodes, rows):
     found = beam(nodes, rows, WIDE)
     for b, row in enumerate(rows):
@@ -68,7 +67,7 @@ def test_a_wide_beam_finds_every_hypothesis_in_order(nodes, rows):
 
 
 @few
-@given(tables(sizes=[6]), batches, targets)
+@given(tables(sizes=[6]), batches(), targets)
 def test_a_wide_beam_finds_every_hypothesis_among_allowed_targets(nodes, rows, allowed):
     found = beam(nodes, rows, WIDE, allowed=allowed)
     for b, row in enumerate(rows):
@@ -113,7 +112,7 @@ def test_each_option_alone_is_exact_and_counts(name):
 
 
 @few
-@given(tables(), st.integers(0, 999), batches)
+@given(tables(), st.integers(0, 999), batches())
 def test_where_the_model_fails_there_is_no_hypothesis(nodes, seed, rows):
     """Some tokens are impossible; at some nodes log p is -inf for all, or NaN as are alignments."""
     nodes = renormalised(broken(nodes, seed))
@@ -126,7 +125,7 @@ def test_where_the_model_fails_there_is_no_hypothesis(nodes, seed, rows):
 
 
 @few
-@given(tables(), batches, st.sampled_from(NARROW), st.integers(1, 7))
+@given(tables(), batches(), st.sampled_from(NARROW), st.integers(1, 7))
 def test_a_narrow_beam_is_that_of_the_reference(nodes, rows, width, number):
     rows = [row._replace(num_return=number + b) for b, row in enumerate(rows)]
     found = beam(nodes, rows, width)
@@ -140,7 +139,7 @@ def test_a_narrow_beam_is_that_of_the_reference(nodes, rows, width, number):
 
 
 @few
-@given(tables(sizes=[6]), batches, st.sampled_from(NARROW), targets)
+@given(tables(sizes=[6]), batches(), st.sampled_from(NARROW), targets)
 def test_a_narrow_beam_among_allowed_targets(nodes, rows, width, allowed):
     found = beam(nodes, rows, width, allowed=allowed)
     for b, row in enumerate(rows):
@@ -149,7 +148,7 @@ def test_a_narrow_beam_among_allowed_targets(nodes, rows, width, allowed):
 
 
 @few
-@given(tables(), st.integers(0, 999), batches, st.sampled_from(NARROW))
+@given(tables(), st.integers(0, 999), batches(), st.sampled_from(NARROW))
 def test_a_narrow_beam_of_a_model_that_fails_here_and_there(nodes, seed, rows, width):
     nodes = renormalised(broken(nodes, seed))
     found = beam(nodes, rows, width)
@@ -159,7 +158,7 @@ def test_a_narrow_beam_of_a_model_that_fails_here_and_there(nodes, seed, rows, w
 
 
 @few
-@given(tables(), batches)
+@given(tables(), batches())
 def test_no_beam_finds_better_than_the_best_and_all_that_it_finds_exists(nodes, rows):
     for width in (1, *NARROW):
         found = beam(nodes, rows, width)
@@ -189,7 +188,7 @@ def test_wider_beams_find_what_narrow_ones_miss():
 
 
 @few
-@given(tables(sizes=[6]), batches, maybe_targets)
+@given(tables(sizes=[6]), batches(), maybe_targets)
 def test_width_1_is_greedy_whatever_the_penalties(nodes, rows, allowed):
     found = beam(nodes, rows, 1, allowed=allowed)
     for b, row in enumerate(rows):
@@ -225,7 +224,7 @@ def test_pad_and_bos_are_scored_but_never_chosen():
 
 
 @few
-@given(tables(), batches, st.integers(1, 7))
+@given(tables(), batches(), st.integers(1, 7))
 def test_beam_size_below_the_width_is_a_beam_of_that_width(nodes, rows, size):
     for width in (1, *NARROW):
         less = [row._replace(beam_size=width) for row in rows]
@@ -236,7 +235,7 @@ def test_beam_size_below_the_width_is_a_beam_of_that_width(nodes, rows, size):
 
 
 @few
-@given(tables(), batches, st.sampled_from(NARROW))
+@given(tables(), batches(), st.sampled_from(NARROW))
 def test_fewer_to_return_are_the_first_of_all(nodes, rows, width):
     every = beam(nodes, rows, width)
     most = graph(Ranking, width).taken
@@ -411,6 +410,26 @@ def test_a_model_that_fails_later_leaves_what_has_ended(value, width):
     assert 1 <= len(expected) <= 4
     assert_row(found, 0, expected, nodes, 0)
     assert graph(Ranking, width).taken <= 3
+
+
+@pytest.mark.parametrize("which", range(3))
+@pytest.mark.parametrize("width", NARROW)
+def test_a_slot_in_which_the_model_fails_leaves_the_others_alone(which, width):
+    """Whether it is the first or a later one, and has alignments or NaN instead of them."""
+    nodes = table(3, kind="history", end=-1.0)
+    behind = nodes.following[0, BOS]
+    failed = nodes.following[behind, np.argsort(-nodes.log_p[behind, 3:])[which] + 3]
+    log_p, alignments = nodes.log_p.copy(), nodes.alignments.copy()
+    log_p[failed] = np.nan
+    for value in (0.5, np.nan):
+        alignments[failed] = value
+        broken = nodes.changed(log_p=log_p, alignments=alignments)
+        rows = [Asked(0), Asked(0, coverage_penalty=0.5), Asked(0, length_penalty=1.0)]
+        found = beam(broken, rows, width)
+        for b, row in enumerate(rows):
+            expected, _ = reference_beam(broken, row, width)
+            assert expected
+            assert_row(found, b, expected, broken, 0)
 
 
 @pytest.mark.parametrize("place", [EOS, 3, 5])

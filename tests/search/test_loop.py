@@ -18,6 +18,7 @@ from search_tables import (
     assert_nothing,
     assert_row,
     assert_same,
+    batches,
     beam,
     best,
     draw_of,
@@ -92,7 +93,7 @@ def test_single_precision_finds_the_same():
 
 
 @few
-@given(tables(), st.lists(asked(), min_size=1, max_size=3), st.sampled_from([1, 3]))
+@given(tables(), batches(), st.sampled_from([1, 3]))
 def test_scores_and_alignments_are_those_of_walking_along_the_ids(nodes, rows, width):
     rows = [row._replace(seeds=tuple(range(width))) for row in rows]
     for found in (beam(nodes, rows, width), sample(nodes, rows, width)):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from search_tables import Asked, asked, beam, few, ids_of, sample, table, tables
+from search_tables import Asked, batches, beam, few, ids_of, sample, table, tables
 
 from keras_attn.search import NO_TRIE, depth_of, trie_of
 from keras_attn.types import EOS
@@ -106,7 +106,7 @@ def test_many_and_long_targets():
 
 
 @few
-@given(tables(sizes=[6]), small, st.lists(asked(rules=False), min_size=1, max_size=3))
+@given(tables(sizes=[6]), small, batches(most=4, rules=False))
 @pytest.mark.parametrize("width", [1, 3, 7])
 def test_a_beam_returns_members_and_as_many_as_it_can(width, nodes, targets, rows):
     rows = [row._replace(max_length=5) for row in rows]
