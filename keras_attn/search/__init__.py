@@ -2,7 +2,7 @@
 
 from keras_attn.search.beam import Beam, Ranking
 from keras_attn.search.loop import Choice, Rule, advance, begin, search
-from keras_attn.search.rules import Forbidden, Members, NoRepeat, Prefix
+from keras_attn.search.rules import Forbidden, Members, NoRepeat, Occasional, Prefix
 from keras_attn.search.sample import Draw, Sample, fold
 from keras_attn.search.settings import Settings, choice_of, clamped, plain, rules_of
 from keras_attn.search.trie import NO_TRIE, Trie, depth_of, trie_of
@@ -15,6 +15,7 @@ __all__ = [
     "Forbidden",
     "Members",
     "NoRepeat",
+    "Occasional",
     "Settings",
     "Prefix",
     "Ranking",

@@ -77,6 +77,7 @@ class Beam(Choice):
         if self.covers:
             carried = (self._covered(alignments, *carried),)
             ranks += self._coverage(*carried)[..., None]
+            ranks = tf.where(ranks > float("-inf"), ranks, float("-inf"))  # NaN too
         ended = slots.ended[..., None]  # those have themselves alone, as they are
         itself = tf.where(tf.range(number) == 0, slots.rank[..., None], float("-inf"))
         ranks = tf.where(ended, itself, ranks)

@@ -111,7 +111,13 @@ class Choice:
 
 
 class Rule:
-    """Base of what forbids tokens."""
+    """Base of what forbids tokens.
+
+    Attributes:
+        active: Bool (), whether it forbids anything at all.
+    """
+
+    active: Any = True
 
     def begin(self, rows) -> tuple:
         """Return the state (N, ...) before the first step of N rows."""

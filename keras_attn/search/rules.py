@@ -19,15 +19,16 @@ class Forbidden(Rule):
     """
 
     def __init__(self, banned, min_length, width: int):
-        self.min_length = tf.repeat(tf.cast(min_length, tf.int64), width)  # (N,)
         banned = tf.repeat(tf.cast(banned, tf.int64), width, axis=0)  # (N, M)
-        never = tf.zeros_like(self.min_length)[:, None] + [PAD, BOS]
-        self.never = tf.concat([never, banned], axis=1)
+        least = tf.repeat(tf.cast(min_length, tf.int64), width)[:, None]  # (N, 1)
+        # Each id with the length below which it is forbidden.
+        always = tf.concat([tf.zeros_like(least) + [PAD, BOS], banned], axis=1)
+        self.ids = tf.concat([always, tf.zeros_like(least) + EOS], axis=1)
+        self.until = tf.concat([tf.fill(tf.shape(always), tf.int64.max), least], axis=1)
 
     def restrict(self, t, allowed, state, log_p):
         """See `Rule.restrict`."""
-        end = tf.where(t + 1 < self.min_length, tf.cast(EOS, tf.int64), PAD)
-        return without(allowed, tf.concat([self.never, end[:, None]], axis=1))
+        return without(allowed, self.ids, t + 1 < self.until)
 
 
 class NoRepeat(Rule):
@@ -44,6 +45,7 @@ class NoRepeat(Rule):
 
     def __init__(self, n, steps, width: int):
         self.n = tf.repeat(tf.cast(n, tf.int64), width, axis=0)  # (N, 1), or (N, 0)
+        self.active = tf.reduce_any(self.n > 0)
         self.places = tf.range(tf.cast(steps, tf.int64) * tf.shape(n, tf.int64)[1])
 
     def begin(self, rows):
@@ -55,7 +57,7 @@ class NoRepeat(Rule):
         """See `Rule.restrict`."""
         tokens, equal = state
         twice = (self.places < t) & (self.n > 0) & (equal >= self.n - 1)
-        return without(allowed, tf.where(twice, tokens, tf.zeros_like(tokens)))
+        return without(allowed, tokens, twice)
 
     def advance(self, t, token, state):
         """See `Rule.advance`."""
@@ -75,7 +77,7 @@ class Members(Rule):
     """
 
     def __init__(self, trie: Trie):
-        self.any = tf.size(trie.tokens) > 0
+        self.active = tf.size(trie.tokens) > 0
         # One more of each, so that there is something to gather where nothing is.
         self.tokens = tf.cast(tf.pad(trie.tokens, [[0, 1]]), tf.int64)
         self.offsets = tf.cast(tf.pad(trie.offsets, [[0, 2]]), tf.int64)
@@ -87,23 +89,18 @@ class Members(Rule):
 
     def restrict(self, t, allowed, state, log_p):
         """See `Rule.restrict`."""
-
-        def restricted():
-            _, tokens, there = self._edges(state[0])
-            values = tf.where(there, tf.gather(allowed, tokens, batch_dims=1), float("-inf"))
-            return tf.tensor_scatter_nd_max(nowhere(allowed), _places(tokens), values)
-
-        return tf.cond(self.any, restricted, lambda: allowed)
+        _, tokens, there = self._edges(state[0])
+        values = tf.where(there, tf.gather(allowed, tokens, batch_dims=1), float("-inf"))
+        found = tf.tensor_scatter_nd_max(nowhere(allowed), _places(tokens), values)
+        return tf.where(self.active, found, allowed)
 
     def advance(self, t, token, state):
         """See `Rule.advance`."""
-
-        def advanced():
-            edges, tokens, there = self._edges(state[0])
-            taken = tf.where(there & (tokens == token[:, None]), edges + 1, -1)
-            return tf.reduce_max(taken, axis=1)  # edge e leads to node e + 1
-
-        return (tf.cond(self.any, advanced, lambda: state[0]),)
+        edges, tokens, there = self._edges(state[0])
+        taken = there & (tokens == token[:, None])
+        nothing = -tf.ones_like(state[0])[:, None]
+        edges = tf.concat([tf.where(taken, edges + 1, nothing), nothing], axis=1)
+        return (tf.reduce_max(edges, axis=1),)  # edge e leads to node e + 1
 
     def _edges(self, node):
         """Return the edges of nodes (N,), their tokens, and whether they are there, (N, D) all."""
@@ -125,18 +122,52 @@ class Prefix(Rule):
     def __init__(self, prefix, width: int):
         self.prefix = tf.repeat(tf.cast(prefix, tf.int64), width, axis=0)  # (N, P)
         self.places = tf.range(tf.shape(self.prefix, tf.int64)[1])
-        self.forced = tf.reduce_any(self.prefix != PAD, axis=0)  # (P,)
+        self.active = tf.reduce_any(self.prefix != PAD)
+
+    def restrict(self, t, allowed, state, log_p):
+        """See `Rule.restrict`."""
+        here = tf.where(self.places == t, self.prefix, tf.zeros_like(self.prefix))
+        token = tf.reduce_sum(here, axis=1)[:, None]  # (N, 1)
+        only = tf.range(tf.shape(log_p, tf.int64)[1]) == token
+        return tf.where(token == PAD, allowed, tf.where(only, log_p, nowhere(log_p)))
+
+
+class Occasional(Rule):
+    """Rules in their order, which cost next to nothing in a search in which none is active.
+
+    Args:
+        *rules: `Rule`s.
+    """
+
+    def __init__(self, *rules: Rule):
+        self.rules = rules
+        self.active = tf.reduce_any([rule.active for rule in rules])
+
+    def begin(self, rows):
+        """See `Rule.begin`."""
+        return tuple(rule.begin(rows) for rule in self.rules)
 
     def restrict(self, t, allowed, state, log_p):
         """See `Rule.restrict`."""
 
-        def forced():
-            here = tf.where(self.places == t, self.prefix, tf.zeros_like(self.prefix))
-            token = tf.reduce_sum(here, axis=1)[:, None]  # (N, 1)
-            only = tf.range(tf.shape(log_p, tf.int64)[1]) == token
-            return tf.where(token == PAD, allowed, tf.where(only, log_p, nowhere(log_p)))
+        def restricted():
+            found = allowed
+            for rule, carried in zip(self.rules, state, strict=True):
+                found = rule.restrict(t, found, carried, log_p)
+            return found
 
-        return tf.cond(tf.reduce_any(self.forced & (self.places == t)), forced, lambda: allowed)
+        return tf.cond(self.active, restricted, lambda: allowed)
+
+    def advance(self, t, token, state):
+        """See `Rule.advance`."""
+
+        def advanced():
+            each = zip(self.rules, state, strict=True)
+            return tuple(rule.advance(t, token, carried) for rule, carried in each)
+
+        if not tf.nest.flatten(state):
+            return state
+        return tf.cond(self.active, advanced, lambda: state)
 
 
 def nowhere(log_p):
@@ -144,11 +175,15 @@ def nowhere(log_p):
     return tf.fill(tf.shape(log_p), tf.constant(float("-inf"), log_p.dtype))
 
 
-def without(log_p, ids):
-    """Return log p (N, V), -inf at ids (N, M); what is no id is left out."""
-    known = (ids >= 0) & (ids < tf.shape(log_p, tf.int64)[1])
-    never = tf.fill(tf.shape(ids), tf.constant(float("-inf"), log_p.dtype))
-    return tf.tensor_scatter_nd_min(log_p, _places(tf.where(known, ids, PAD)), never)
+def without(log_p, ids, forbidden):
+    """Return log p (N, V), -inf at those ids (N, M) that are forbidden, bool (N, M).
+
+    What is no id of the vocabulary is left out.
+    """
+    known = forbidden & (ids >= 0) & (ids < tf.shape(log_p, tf.int64)[1])
+    least, most = (tf.constant(x, log_p.dtype) for x in (float("-inf"), float("inf")))
+    places = _places(tf.where(known, ids, tf.zeros_like(ids)))
+    return tf.tensor_scatter_nd_min(log_p, places, tf.where(known, least, most))
 
 
 def _places(ids):

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from keras_attn.search.beam import Beam, Ranking
 from keras_attn.search.loop import Choice, Rule
-from keras_attn.search.rules import Forbidden, Members, NoRepeat, Prefix
+from keras_attn.search.rules import Forbidden, Members, NoRepeat, Occasional, Prefix
 from keras_attn.search.sample import Draw, Sample
 from keras_attn.search.trie import NO_TRIE, Trie
 
@@ -59,9 +59,10 @@ def rules_of(settings: Settings, steps, width: int) -> tuple:
 
     Rules that are known to be absent when the graph is made are left out of it.
     """
-    rules: list[Rule] = [Forbidden(settings.banned, settings.min_length, width)]
+    rules: list[Rule] = []
     if settings.no_repeat.shape[1] != 0:
         rules.append(NoRepeat(settings.no_repeat, steps, width))
     if settings.trie.tokens.shape[0] != 0:
         rules.append(Members(settings.trie))
-    return *rules, Prefix(settings.prefix, width)
+    forbidden = Forbidden(settings.banned, settings.min_length, width)
+    return forbidden, Occasional(*rules, Prefix(settings.prefix, width))

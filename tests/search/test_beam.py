@@ -416,20 +416,21 @@ def test_a_model_that_fails_later_leaves_what_has_ended(value, width):
 @pytest.mark.parametrize("width", NARROW)
 def test_a_slot_in_which_the_model_fails_leaves_the_others_alone(which, width):
     """Whether it is the first or a later one, and has alignments or NaN instead of them."""
-    nodes = table(3, kind="history", end=-1.0)
-    behind = nodes.following[0, BOS]
-    failed = nodes.following[behind, np.argsort(-nodes.log_p[behind, 3:])[which] + 3]
-    log_p, alignments = nodes.log_p.copy(), nodes.alignments.copy()
-    log_p[failed] = np.nan
-    for value in (0.5, np.nan):
-        alignments[failed] = value
-        broken = nodes.changed(log_p=log_p, alignments=alignments)
-        rows = [Asked(0), Asked(0, coverage_penalty=0.5), Asked(0, length_penalty=1.0)]
-        found = beam(broken, rows, width)
-        for b, row in enumerate(rows):
-            expected, _ = reference_beam(broken, row, width)
-            assert expected
-            assert_row(found, b, expected, broken, 0)
+    rows = [Asked(0), Asked(0, coverage_penalty=0.5), Asked(0, length_penalty=1.0)]
+    for seed in range(4):
+        nodes = table(seed, kind="history", end=-1.0)
+        behind = nodes.following[0, BOS]
+        failed = nodes.following[behind, np.argsort(-nodes.log_p[behind, 3:])[which] + 3]
+        log_p, alignments = nodes.log_p.copy(), nodes.alignments.copy()
+        log_p[failed] = np.nan
+        for value in (0.5, np.nan):
+            alignments[failed] = value
+            nodes = nodes.changed(log_p=log_p, alignments=alignments)
+            found = beam(nodes, rows, width)
+            for b, row in enumerate(rows):
+                expected, _ = reference_beam(nodes, row, width)
+                assert expected
+                assert_row(found, b, expected, nodes, 0)
 
 
 @pytest.mark.parametrize("place", [EOS, 3, 5])

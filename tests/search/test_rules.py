@@ -28,7 +28,16 @@ from search_tables import (
     targets,
 )
 
-from keras_attn.search import NO_TRIE, Forbidden, Members, NoRepeat, Prefix, rules_of, trie_of
+from keras_attn.search import (
+    NO_TRIE,
+    Forbidden,
+    Members,
+    NoRepeat,
+    Occasional,
+    Prefix,
+    rules_of,
+    trie_of,
+)
 from keras_attn.search.rules import nowhere, without
 from keras_attn.types import BOS, EOS, PAD
 
@@ -153,13 +162,17 @@ def test_banned_ids_that_are_none_are_left_out(unknown):
 def test_without_takes_ids_by_row_and_leaves_the_rest_as_it_is():
     log_p = np.random.default_rng(0).normal(size=(3, 4))
     log_p[0, 3] = -np.inf
-    found = without(tf.constant(log_p), tf.constant([[1, 1], [2, 9], [-1, 3]], tf.int64)).numpy()
+    ids = tf.constant([[1, 1], [2, 9], [-1, 3]], tf.int64)
+    found = without(tf.constant(log_p), ids, tf.ones_like(ids, tf.bool)).numpy()
     expected = log_p.copy()
-    # What is no id stands for PAD, which no search may choose.
-    expected[0, 1] = expected[1, [0, 2]] = expected[2, [0, 3]] = -np.inf
+    expected[0, 1] = expected[1, 2] = expected[2, 3] = -np.inf
     np.testing.assert_array_equal(found, expected)
-    none = without(tf.constant(log_p), tf.zeros([3, 0], tf.int64))
-    np.testing.assert_array_equal(none, log_p)
+    forbidden = tf.constant([[False, True], [False, True], [True, False]])
+    expected = log_p.copy()
+    expected[0, 1] = -np.inf
+    np.testing.assert_array_equal(without(tf.constant(log_p), ids, forbidden), expected)
+    none = tf.zeros([3, 0], tf.int64)
+    np.testing.assert_array_equal(without(tf.constant(log_p), none, none > 0), log_p)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -314,3 +327,25 @@ def test_ids_that_no_search_chooses():
     """PAD and BOS are forbidden without any rule."""
     found = walked([Forbidden(np.zeros((1, 0), np.int32), np.array([0]), 1)], [(3,)])
     assert not found[:, 0, [PAD, BOS]].any() and found[:, 0, EOS:].all()
+
+
+@pytest.mark.parametrize("active", [True, False])
+def test_occasional_rules_are_the_rules_in_their_order_or_nothing(active):
+    log_p = tf.constant(np.random.default_rng(0).normal(size=(2, 6)))
+    repeats = NoRepeat(tf.constant([[1], [1]]) * int(active), 3, 1)
+    prefix = Prefix(tf.constant([[4, 4], [0, 0]]) * int(active), 1)
+    rule, token = Occasional(repeats, prefix), tf.constant([4, 5], tf.int64)
+
+    @tf.function(autograph=False)
+    def run():
+        state = rule.advance(tf.constant(0, tf.int64), token, rule.begin(2))
+        return state, rule.restrict(tf.constant(1, tf.int64), log_p, state, log_p)
+
+    (carried, nothing), found = run()
+    expected, tokens = log_p.numpy(), np.zeros((2, 3))
+    if active:
+        expected[0, [0, 1, 2, 3, 5]] = expected[1, 5] = -np.inf  # the prefix comes last
+        tokens[:, 0] = [4, 5]
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(carried[0], tokens)
+    assert nothing == () and bool(rule.active) is active

@@ -29,6 +29,7 @@ from keras_attn.search import (
     Forbidden,
     Members,
     NoRepeat,
+    Occasional,
     Prefix,
     Sample,
     choice_of,
@@ -67,7 +68,9 @@ def test_plain_settings_have_no_rules():
 
 
 def kinds_of(settings):
-    return [type(rule) for rule in rules_of(settings, 4, 2)]
+    forbidden, occasional = rules_of(settings, 4, 2)
+    assert type(occasional) is Occasional
+    return [type(rule) for rule in (forbidden, *occasional.rules)]
 
 
 def test_the_prefix_is_the_last_rule_and_those_known_to_be_absent_are_left_out():
