@@ -302,28 +302,29 @@ def test_one_step_at_a_time_is_the_same_search(how):
     np.testing.assert_array_equal(np.stack(alignments, axis=2) * real, found.alignments)
 
 
-def test_states_may_be_nested_and_of_any_rank():
+def test_states_may_be_nested_and_of_any_rank_and_follow_their_hypotheses():
     nodes, rows = table(4), MIXED[:2]
     _, first, settings, given, mask, _ = arguments(nodes, rows, ranking_of(rows))
+
+    def kept(now):
+        """Return the node twice more, as arrays of several axes."""
+        return tf.repeat(now[:, None, None], 4, axis=1), tf.cast(now, tf.float16)[:, None, None]
 
     @tf.function(autograph=False)
     def run(first):
         def step(token_ids, state):
-            ((now,), (history, count)), nothing = state
+            ((now,), (many, half)), nothing = state
+            # Zero, if all of the state has come along.
+            lost = tf.abs(many[:, -1, 0] - now) + tf.abs(tf.cast(half[:, 0, 0], now.dtype) - now)
             now = tf.gather_nd(tf.constant(nodes.following), tf.stack([now, token_ids], axis=1))
-            history = tf.concat([history[:, 1:], now[:, None, None]], axis=1)
-            log_p = tf.gather(tf.constant(nodes.log_p), now)
-            # The history has to have come along: its last is the node itself.
-            log_p += tf.cast(history[:, -1, 0] - now, log_p.dtype)[:, None]
+            log_p = tf.gather(tf.constant(nodes.log_p), now) - tf.cast(lost, tf.float64)[:, None]
             alignments = tf.gather(tf.constant(nodes.alignments), now)
-            return log_p, alignments, (((now,), (history, count + 1)), nothing)
+            return log_p, alignments, (((now,), kept(now)), nothing)
 
         limits = clamped(settings, 5)
-        choice = choice_of(
-            Ranking(*map(tf.constant, given)), 3, limits.max_length, tf.constant(mask)
-        )
-        history = tf.zeros([2, 4, 1], tf.int64)
-        state = (((first,), (history, tf.zeros([2], tf.float16))), ())
+        ranking, seen = Ranking(*map(tf.constant, given)), tf.constant(mask)
+        choice = choice_of(ranking, 3, limits.max_length, seen)
+        state = (((first,), kept(first)), ())
         return search(step, state, choice, rules_of(limits, 5, 3), batch=2, steps=5)
 
     found = SearchResult(*(x.numpy() for x in run(tf.constant(first))))

@@ -294,16 +294,15 @@ def test_a_prefix_whose_token_is_impossible_has_no_hypothesis():
 
 
 @few
-@given(tables(), st.lists(st.integers(2, 3), min_size=1, max_size=STEPS))
-def test_a_whole_target_as_prefix_is_followed_and_scored(nodes, target):
+@given(tables(), st.integers(0, STEPS))
+def test_a_whole_target_as_prefix_is_followed_and_scored(nodes, length):
     """That is how a given target is followed rather than searched for."""
-    target = (*[token for token in target if token != EOS], EOS)[:STEPS]
-    row = Asked(2, prefix=target, banned=(3, EOS), seeds=(3,))
-    for found in (beam(nodes, [row], 1), sample(nodes, [row])):
-        expected = best(nodes, row)
-        assert [one.token_ids for one in expected][:1] == [target] or target[-1] != EOS
-        if len(expected) == 1:
-            assert_row(found, 0, expected, nodes, 2)
+    target = (*[3] * length, EOS)[:STEPS]
+    row = Asked(2, prefix=target, banned=(3, EOS), min_length=5, no_repeat=1, seeds=(3,))
+    (expected,) = best(nodes, row)
+    assert expected.token_ids == target
+    for found in (beam(nodes, [row], 1), beam(nodes, [row], 3), sample(nodes, [row])):
+        assert_row(found, 0, [expected], nodes, 2)
 
 
 @pytest.mark.parametrize("width", [1, 3])
@@ -349,3 +348,18 @@ def test_occasional_rules_are_the_rules_in_their_order_or_nothing(active):
     np.testing.assert_array_equal(found, expected)
     np.testing.assert_array_equal(carried[0], tokens)
     assert nothing == () and bool(rule.active) is active
+
+
+def test_rules_are_active_where_any_row_asks_for_them():
+    absent = np.zeros((2, 0), np.int32)
+    idle = [NoRepeat(absent, 9, 1), NoRepeat(np.array([[0], [-1]]), 9, 1), Members(NO_TRIE)]
+    idle += [Prefix(absent, 1), Prefix(np.array([[PAD], [PAD]]), 1)]
+    assert not any(rule.active for rule in idle) and not Occasional(*idle).active
+    assert walked([Occasional(*idle)], [(3, 3), (4, 5)]).all()
+    busy = [NoRepeat(np.array([[0], [2]]), 9, 1), Members(trie_of([(2,)]))]
+    busy.append(Prefix(np.array([[PAD], [3]]), 1))
+    assert all(rule.active for rule in busy)
+    for rule in busy:
+        assert Occasional(*idle, rule).active
+        found = walked([Occasional(*idle, rule)], [(3, 3), (4, 5)])
+        np.testing.assert_array_equal(found, walked([rule], [(3, 3), (4, 5)]))
