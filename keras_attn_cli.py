@@ -353,6 +353,8 @@ def generate(
         "no_repeat_ngram_size": no_repeat_ngram_size,
         "allowed": allowed and loaded.trie([_text(line) for line in _lines(allowed)]),
     }
+    if seed is not None and not -(2**63) <= seed < 2**63:
+        raise Stop(f"--seed: expected an int of 64 bits, got {seed}.")
     seeds = _seeds(seed)
     for chunk in _chunks(texts or _lines(file)):
         drawn = {"seed": seeds(len(chunk))} if seed is not None else {}

@@ -21,6 +21,7 @@ KINDS = [
     *("attention_copy", "attention_hard", "bahdanau2015", "luong2015_local_p", "conv_attention"),
 ]
 EVERY = zoo.names() if "KERAS_ATTN_EVIDENCE" in os.environ else KINDS
+EXPORTED = EVERY if EVERY != KINDS else ["combined", "attention", "attention_copy"]
 FITTED_BY_XLA = CLASSIC if EVERY != KINDS else ["attention"]
 SLOW = EVERY if EVERY != KINDS else [*CLASSIC, "attention_copy", "bahdanau2015"]
 

@@ -17,6 +17,7 @@ from keras_attn.types import UNK
 gates = Choices("copy")
 
 TINY = 1e-30  # the least probability, so that its logarithm is finite
+IMPOSSIBLE = -69.0  # nats: what is below is log TINY, of an id without any probability
 
 
 class Gate(Component):

@@ -31,6 +31,8 @@ class Ensemble(Generation):
     """
 
     def __init__(self, models: Iterable[Seq2Seq]):
+        if not isinstance(models, Iterable):
+            raise TypeError(f"models: expected a list of models, got {type(models).__name__}.")
         self.models = tuple(models)
         for i, model in enumerate(self.models):
             if not isinstance(model, Seq2Seq):

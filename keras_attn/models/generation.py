@@ -124,8 +124,7 @@ class Generation:
             found = self._runner.search(
                 source_ids, *request.part(chosen), request.width, request.steps
             )
-            shown = (x.numpy()[:, : request.returned] for x in found)
-            parts.append((chosen, SearchResult(*shown)))
+            parts.append((chosen, _shown(found, request.returned)))
         return stacked(parts, len(rows.lengths))
 
     def stream(self, source: Any, **options: Unpack[SearchOptions]) -> Iterator[Any]:
@@ -338,6 +337,18 @@ class Generation:
                 f"{limit}={getattr(self, limit)} tokens (EOS counts) and were cut.",
                 stacklevel=4,
             )
+
+
+def _shown(found: SearchResult, returned: int) -> SearchResult:
+    """Return the hypotheses that were asked for as arrays, as wide as the longest of them."""
+    lengths = found.lengths[:, :returned].numpy()
+    longest = int(lengths.max(initial=1))
+    wide = found._replace(
+        token_ids=found.token_ids[:, :, :longest],
+        token_scores=found.token_scores[:, :, :longest],
+        alignments=found.alignments[:, :, :longest],
+    )
+    return SearchResult(*(x[:, :returned].numpy() for x in wide))
 
 
 def _best_alone(options):

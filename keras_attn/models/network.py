@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras import ops
 
 from keras_attn.layers.base import at_least_float32, build_once, flag, fraction, positive
-from keras_attn.layers.copying import copy_slots
+from keras_attn.layers.copying import IMPOSSIBLE, copy_slots
 from keras_attn.layers.recurrence import without_cudnn
 from keras_attn.layers.unroll import unroll
 from keras_attn.models.terms import StepTerms, Trained
@@ -205,8 +205,16 @@ class Network(keras.Model):
         return Trained(logits, terms) if training and self.decoder.terms_depth else logits
 
     def log_probabilities(self, logits):
-        """Return log p of what `step` gives, (..., V), at most 0."""
-        return tf.nn.log_softmax(logits)
+        """Return log p of what `step` gives, (..., V), at most 0.
+
+        With copying it is -inf for an id that stands for no token of the source.
+        """
+        log_p = tf.nn.log_softmax(logits)
+        if not self.decoder.gate.copies:
+            return log_p
+        copies = tf.range(tf.shape(logits)[-1]) >= self.target_size
+        nothing = tf.constant(float("-inf"), log_p.dtype)
+        return tf.where(copies & (logits < IMPOSSIBLE), nothing, log_p)
 
     def log_likelihood(self, source_ids, target_in, target_out):
         """Return log p of targets, nats (B,); ids (B, S), (B, T) and (B, T)."""

@@ -126,7 +126,9 @@ def request_of(model: Any, source: Any, rows: Ids, asked: dict[str, Any]) -> Req
             f"min_length: expected at most max_length={longest[row]}, got {least[row]}."
         )
     trie = _trie(model, given, longest)
-    prefix = _prefix(model, given, source, n, longest)
+    prefix = _prefix(model, given, source, rows.lengths, longest)
+    if "target" in given:  # nothing follows it
+        longest = (prefix != 0).sum(axis=1).astype(np.int32)
     settings = Settings(
         max_length=longest,
         min_length=least,
@@ -144,7 +146,7 @@ def request_of(model: Any, source: Any, rows: Ids, asked: dict[str, Any]) -> Req
 
 def _refuse_contradictions(model, given):
     drawn = [name for name in DRAWN if name in given]
-    ranked = [name for name in RANKED if name in given and np.any(given[name] != _plain(name))]
+    ranked = [n for n in RANKED if n in given and np.any(_array(n, given[n]) != (n == "beam_size"))]
     if drawn and ranked:
         raise ValueError(
             f"{ranked[0]}: a beam keeps the best hypotheses and {drawn[0]} draws one; give one of "
@@ -158,10 +160,6 @@ def _refuse_contradictions(model, given):
         raise ValueError(
             "coverage_penalty: it is about where the model looks, and this one has no attention."
         )
-
-
-def _plain(name):
-    return 1 if name == "beam_size" else 0
 
 
 def _ranking(given, n) -> tuple[Ranking, int, int]:
@@ -198,7 +196,7 @@ def _seeds(given, n):
     seed = given.get("seed")
     if seed is None:
         seed = random.getrandbits(62)
-    array = np.asarray(seed)
+    array = _array("seed", seed)
     if array.dtype.kind not in "iu" or array.ndim > 1 or (array > 2**63 - 1).any():
         raise ValueError(f"seed: expected an int of 64 bits, or {n} of them, got {seed!r:.60}.")
     if array.ndim == 0:
@@ -206,10 +204,11 @@ def _seeds(given, n):
     return _of_rows("seed", array.astype(np.int64), n)
 
 
-def _prefix(model, given, source, n, longest):
+def _prefix(model, given, source, source_lengths, longest):
     """Return the first ids of every target, int32 (n, P)."""
+    n = len(source_lengths)
     name = "target" if "target" in given else "prefix"
-    if name not in given:
+    if name not in given or not n:
         return np.zeros((n, 0), np.int32)
     texts = given[name]
     if isinstance(texts, str | bytes) and (name == "prefix" or isinstance(source, str | bytes)):
@@ -219,12 +218,20 @@ def _prefix(model, given, source, n, longest):
     rows = inputs.target_rows(name, texts, model.codec, limit, sources)
     if len(rows.lengths) != n:
         raise ValueError(f"{name}: expected {n} rows, one a source, got {len(rows.lengths)}.")
-    array = padded(rows)
+    owners = np.repeat(source_lengths, rows.lengths)
+    array = padded(rows._replace(values=model.codec.reachable(rows.values, owners)))
     if name == "prefix" and not isinstance(model.target, int):
         array = np.where(array == EOS, 0, array)  # which was appended
+        if (array == UNK).any():
+            row = int(np.argmax((array == UNK).any(axis=1)))
+            raise ValueError(f"prefix: a token of {texts[row]!r:.60} is not in the vocabulary.")
     if (array == BOS).any():
         raise ValueError(f"{name}: got BOS (1); a target starts with its first token.")
     lengths = (array != 0).sum(axis=1)
+    if name == "target" and not lengths.all():
+        raise ValueError(
+            f"target[{int(np.argmin(lengths))}]: expected at least one token, got PAD."
+        )
     if (lengths > longest).any():
         row = int(np.argmax(lengths > longest))
         raise ValueError(
@@ -243,6 +250,7 @@ def _banned(model, given):
 
 def _token_id(model, token):
     size = model.codec.target_size
+    token = token.decode("utf-8", "replace") if isinstance(token, bytes) else token
     if isinstance(token, numbers.Integral) and not isinstance(token, bool):
         if 0 <= token < size:
             return int(token)
@@ -284,7 +292,7 @@ def trie_for(model: Any, targets: Any) -> Trie:
         ValueError: none, one that is longer than `max_target`, or one with a token that the
             target's vocabulary does not know.
     """
-    if isinstance(targets, str | bytes) or not np.size(targets):
+    if isinstance(targets, str | bytes) or not hasattr(targets, "__len__") or not len(targets):
         raise ValueError(f"allowed: expected a list of targets, one or more, got {targets!r:.60}.")
     codec = Codec(model.source, model.target)  # nothing is copied
     sources = targets if inputs.is_text(targets) else np.zeros((len(targets), 0))
@@ -305,9 +313,20 @@ def trie_for(model: Any, targets: Any) -> Trie:
 # === Numbers, one a source ===
 
 
+def _array(name, value) -> np.ndarray:
+    """Return a number, or a list of them, as an array; an empty list is one of ints."""
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(
+            f"{name}: expected a number, or one a source, got {value!r:.60}."
+        ) from error
+    return array if array.size else array.astype(np.int32)
+
+
 def _ints(given, name, n, default, bounds, limit="") -> np.ndarray:
     """Return an option as int32 (n,); `limit` is what messages call the upper bound."""
-    array = np.asarray(given.get(name, default))
+    array = _array(name, given.get(name, default))
     if array.dtype.kind not in "iu":
         raise ValueError(f"{name}: expected an int, or {n} of them, got {given[name]!r:.60}.")
     return _within(name, array, n, bounds, limit).astype(np.int32)
@@ -315,7 +334,7 @@ def _ints(given, name, n, default, bounds, limit="") -> np.ndarray:
 
 def _floats(given, name, n, default, bounds) -> np.ndarray:
     """Return an option as float32 (n,)."""
-    array = np.asarray(given.get(name, default))
+    array = _array(name, given.get(name, default))
     if array.dtype.kind not in "iuf":
         raise ValueError(f"{name}: expected a number, or {n} of them, got {given[name]!r:.60}.")
     return _within(name, array, n, bounds).astype(np.float32)
@@ -332,7 +351,7 @@ def _within(name, array, n, bounds, limit=""):
     outside = ~((array >= low) & (array <= high) & np.isfinite(array))
     if outside.any():
         limits = f"{low} to {limit or high}"
-        if high in (NO_LIMIT, np.inf):
+        if high in (NO_LIMIT, np.inf) and not (array > high).any():
             limits = f"at least {low}"
         raise ValueError(f"{name}: expected {limits}, got {array[outside].flat[0]}.")
     return _of_rows(name, array, n)

@@ -202,6 +202,8 @@ class Seq2Seq(Generation, Network):
         """
         logits = "target_in" in x if isinstance(x, dict) else not inputs.is_text(x)
         if logits and (isinstance(x, dict) or inputs.is_dataset(x)):
+            if kwargs:
+                raise ValueError(f"{next(iter(kwargs))}: goes with generating, not with logits.")
             return super().predict(x, batch_size, verbose, steps, callbacks)
         if steps is not None or callbacks:
             raise ValueError(

@@ -96,7 +96,7 @@ def closest_call(model, source):
 SCALE = {"bahdanau2015": 1.0}
 
 
-@pytest.mark.parametrize("name", small_models.SLOW)
+@pytest.mark.parametrize("name", small_models.EXPORTED)
 def test_export_equals_generate(name, tmp_path):
     model = small_models.randomised(small_models.small(name), scale=SCALE.get(name, 1.5))
     path = tmp_path / "a model" / "1"

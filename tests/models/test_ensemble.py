@@ -75,6 +75,8 @@ def test_what_does_not_fit_is_refused():
     other = zoo.build("attention", units=4, source=9, target=8)
     with pytest.raises(TypeError, match=r"models\[1\]: expected a Seq2Seq, got str"):
         zoo.ensemble([model, "attention"])
+    with pytest.raises(TypeError, match="models: expected a list of models, got Seq2Seq"):
+        zoo.ensemble(model)
     with pytest.raises(ValueError, match="models: expected two or more, got 1"):
         zoo.ensemble([model])
     with pytest.raises(ValueError, match=r"models\[1\]: expected source="):

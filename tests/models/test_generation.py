@@ -145,6 +145,51 @@ def test_given_targets_are_followed():
     assert " ".join(beam.target_tokens).startswith(model().generate("abc", beam_size=3))
 
 
+def test_ids_are_followed_as_they_stand_up_to_pad():
+    ids_model = small_models.randomised(zoo.build("attention", source=9, target=8, units=4))
+    source, target = np.array([[4, 2], [5, 2]]), np.array([[4, 5], [4, 0]])
+    found = ids_model.search(source, target=target)
+    assert found.token_ids[:, 0].tolist() == target.tolist() and not found.finished.any()
+    np.testing.assert_allclose(found.scores[:, 0], ids_model.score(source, target), atol=1e-5)
+
+
+def test_what_no_source_token_stands_for_is_no_copy():
+    copier = small_models.randomised(
+        zoo.build("attention_copy", source=9, target=6, units=8, embedding_size=6, max_target=4),
+        scale=0.8,
+    )
+    source = np.array([[5, 6, 2, 0, 0, 0], [9, 2, 0, 0, 0, 0], [7, 5, 8, 12, 5, 2]], np.int32)
+    for asked in (
+        {"beam_size": 5, "banned": [3, 4, 5], "min_length": 2},
+        {"temperature": 30.0, "seed": [7] * 3, "num_return": 6},
+        {"target": [[8, 2], [9, 2], [9, 2]]},
+    ):
+        together = copier.search(source, **asked)
+        for row, length in enumerate((3, 2, 6)):
+            mine = {k: v[row : row + 1] if k in ("seed", "target") else v for k, v in asked.items()}
+            alone = copier.search(source[row : row + 1, :length], **mine)
+            width = alone.token_ids.shape[2]
+            assert (alone.token_ids[0] == together.token_ids[row, :, :width]).all()
+            np.testing.assert_allclose(alone.scores[0], together.scores[row], atol=1e-4)
+            there = np.isfinite(alone.scores[0])
+            assert there.any() or "target" in asked  # EOS is no token that could be copied
+            assert (alone.token_ids[0] < 6 + length).all()
+            for k in np.flatnonzero(there):
+                score = copier.score(source[row : row + 1, :length], alone.token_ids[:, k])
+                assert abs(score[0] - alone.scores[0, k]) < 1e-4
+
+
+def test_double_precision():
+    double = small_models.small("attention", dtype="float64")
+    for asked in ({}, {"beam_size": 3, "length_penalty": 0.6}, {"temperature": 1.0, "seed": 1}):
+        found = double.search(WORDS, **asked)
+        assert found.scores.dtype == np.float64
+        there = found.lengths > 0
+        np.testing.assert_allclose(
+            found.token_scores.sum(-1)[there], found.scores[there], atol=1e-12
+        )
+
+
 def test_streams():
     assert " ".join(model().stream("abc")) == model().generate("abc")
     asked = {"temperature": 1.5, "seed": 7, "min_length": 3, "banned": ["c"]}

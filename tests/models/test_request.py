@@ -58,7 +58,23 @@ def test_none_is_as_if_it_was_not_said():
     assert found.width == 1 and isinstance(found.how, Ranking)
 
 
+def test_defaults_as_lists_and_tokens_as_bytes():
+    found = asked(beam_size=[1, 1, 1], length_penalty=[0, 0, 0], temperature=1.0)
+    assert isinstance(found.how, Draw)
+    assert (asked(banned=[b"a"]).settings.banned == asked(banned=["a"]).settings.banned).all()
+
+
+def test_what_has_to_be_followed_has_its_own_length():
+    found = asked(ids_model(), np.array([[4, 2], [5, 2]]), target=[[4, 5], [4, 0]])
+    assert found.settings.max_length.tolist() == [2, 1] and found.steps == 2
+    with pytest.raises(ValueError, match=r"target\[1\]: expected at least one token"):
+        asked(ids_model(), np.array([[4, 2], [5, 2]]), target=[[4, 5], [0, 0]])
+
+
 def test_of_no_sources():
+    for options in ({"prefix": "c"}, {"prefix": []}, {"target": []}, {"beam_size": []}):
+        assert len(asked(source=[], **options).settings.max_length) == 0
+    assert asked(source=[], temperature=1.0, seed=[]).how.seed.shape == (0, 1)
     found = asked(source=[], beam_size=3)
     assert found.width == 3 and len(found.settings.max_length) == 0
 
@@ -132,6 +148,10 @@ MANY = "c " * 20
         ({"seed": 0.5, "top_k": 1}, ValueError, "seed: expected an int of 64 bits"),
         ({"seed": 2**64, "top_k": 1}, ValueError, "seed: expected an int of 64 bits"),
         ({"seed": [1, 2], "top_k": 1}, ValueError, "seed: expected one value, or 3"),
+        ({"beam_size": [[1], [1, 2]]}, ValueError, "beam_size: expected a number, or one a source"),
+        ({"beam_size": 2**31}, ValueError, "beam_size: expected 1 to 2147483647, got 2147483648"),
+        ({"prefix": "c Q"}, ValueError, "prefix: a token of 'c Q' is not in the vocabulary"),
+        ({"allowed": 3}, ValueError, "allowed: expected a list of targets.*got 3"),
         ({"beam_size": 2, "temperature": 1.0}, ValueError, "beam_size: .*temperature draws"),
         ({"length_penalty": 1, "top_p": 0.5}, ValueError, "length_penalty: .*top_p draws"),
         ({"prefix": ["c"]}, ValueError, "prefix: expected 3 rows|prefix.*expected.*3"),
