@@ -162,21 +162,24 @@ def test_what_no_source_token_stands_for_is_no_copy():
     for asked in (
         {"beam_size": 5, "banned": [3, 4, 5], "min_length": 2},
         {"temperature": 30.0, "seed": [7] * 3, "num_return": 6},
-        {"target": [[8, 2], [9, 2], [9, 2]]},
     ):
         together = copier.search(source, **asked)
         for row, length in enumerate((3, 2, 6)):
-            mine = {k: v[row : row + 1] if k in ("seed", "target") else v for k, v in asked.items()}
+            mine = {k: v[row : row + 1] if k == "seed" else v for k, v in asked.items()}
             alone = copier.search(source[row : row + 1, :length], **mine)
             width = alone.token_ids.shape[2]
             assert (alone.token_ids[0] == together.token_ids[row, :, :width]).all()
             np.testing.assert_allclose(alone.scores[0], together.scores[row], atol=1e-4)
             there = np.isfinite(alone.scores[0])
-            assert there.any() or "target" in asked  # EOS is no token that could be copied
-            assert (alone.token_ids[0] < 6 + length).all()
+            assert there.any() and (alone.token_ids[0] < 6 + length).all()
             for k in np.flatnonzero(there):
                 score = copier.score(source[row : row + 1, :length], alone.token_ids[:, k])
                 assert abs(score[0] - alone.scores[0, k]) < 1e-4
+
+    targets = [[7, 2], [9, 2], [9, 2]]  # of the second what it cannot copy is unknown
+    for batch_size in (1, 3):
+        found = copier.search(source, target=targets, batch_size=batch_size)
+        np.testing.assert_allclose(found.scores[:, 0], copier.score(source, targets), atol=1e-4)
 
 
 def test_double_precision():
