@@ -14,12 +14,12 @@ from keras_attn.layers.base import positive
 from keras_attn.models import inputs
 from keras_attn.models.rows import padded
 from keras_attn.search import NO_TRIE, Draw, Ranking, Settings, Trie, depth_of, fold, trie_of
+from keras_attn.search.beam import LARGEST_PENALTY
 from keras_attn.text.codec import Codec
 from keras_attn.text.pipeline import Ids
 from keras_attn.types import BOS, EOS, UNK
 
 NO_LIMIT = 2**31 - 1
-LARGEST_PENALTY = 10
 
 
 class SearchOptions(TypedDict, total=False):

@@ -10,7 +10,7 @@ from keras_attn.search.loop import Choice, Chosen, Slots, first_slots
 from keras_attn.types import EOS, PAD
 
 LEAST_COVERAGE = 1e-9  # of a source position, so that its logarithm is finite
-LARGEST_PENALTY = 10.0
+LARGEST_PENALTY = 10
 
 
 class Ranking(NamedTuple):

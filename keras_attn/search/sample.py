@@ -68,8 +68,7 @@ class Sample(Choice):
         there = (slots.score > float("-inf")) & (gained > float("-inf"))
         going = ~slots.ended & there
         gained = tf.where(going, gained, tf.zeros_like(gained))
-        failed = ~slots.ended & ~there
-        score = tf.where(~failed, slots.score + gained, float("-inf"))
+        score = tf.where(slots.ended | there, slots.score + gained, float("-inf"))
         token = tf.where(going, token, tf.cast(PAD, tf.int64))
         chosen = Slots(
             token=token,
