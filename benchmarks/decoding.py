@@ -1,0 +1,141 @@
+"""What generating costs: keras_attn, stock Keras, TensorFlow's tutorial, PyTorch.
+
+    python benchmarks/decoding.py [--size small|medium] [--rounds 9]
+
+Greedy search on batches of 1, 32 and 128, and beams of 5 on 1 and 32. No target ends early, so that
+all contestants take as many steps, though all look every step whether they may stop; all have the
+same weights. See measuring.py for how it is measured. Results go to decoding.json, decoding.md and
+decoding_*.png beside this file; sections that are not measured anew are kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+
+import reporting
+from measuring import HERE, Contestant, Team, show
+from sizes import SIZES
+from training import ONE_ATTENTION, TITLES, described
+
+BASE = "Keras, step in a graph"
+FAST = {"dtype": "mixed_bfloat16", "configure": True}
+LUONG = [
+    Contestant("keras_attn", "product.generating"),
+    Contestant("keras_attn, fast", "product.generating", FAST),
+    Contestant("keras_attn, frozen", "product.generating", {"frozen": True}),
+    Contestant("keras_attn, fast, frozen", "product.generating", {**FAST, "frozen": True}),
+    Contestant(BASE, "stock_keras.generating"),
+    Contestant("TensorFlow's tutorial", "tutorial.generating"),
+    Contestant("PyTorch", "pytorch.generating"),
+    Contestant("PyTorch, packed", "pytorch.generating", {"packed": True}),
+    Contestant("PyTorch, folded", "pytorch.generating", {"folded": True}),
+    Contestant("PyTorch, compiled", "pytorch.generating", {"folded": True, "compiled": True}),
+    Contestant("PyTorch, autocast", "pytorch.generating", {"folded": True, "half": True}),
+    Contestant("OpenNMT-py", "opennmt.generating"),
+]
+BAHDANAU = [c for c in LUONG if c.family not in ONE_ATTENTION]
+# (batch, beam) of each attention
+CASES = {
+    "luong": [(1, 1), (32, 1), (128, 1), (1, 5), (32, 5)],
+    "bahdanau": [(1, 1), (32, 1), (1, 5)],
+}
+PAGE = """# Decoding: what a search costs
+
+Median (least–most) of {rounds} rounds in turn, each contestant in a process of its own; ratios are
+within rounds. A time is that of one batch, encoder included, to {small_steps} tokens (small) or
+{medium_steps} (medium), by models with the same weights in float32 unless said; the last column is
+how many tokens equal those of {base}. Small: {small}. Medium: {medium}. {surroundings}
+
+keras_attn is `model.search` of ids with EOS banned, "frozen" the same after `model.freeze()`,
+"fast" is `keras_attn.configure_cpu()` and `mixed_bfloat16`. Keras and PyTorch have one step of the
+model, in a `tf.function` and as it is, and a loop in Python that ends when all targets have; beams
+copy what was encoded. The tutorial's model is another one, in an eager loop. PyTorch reads on
+through the padding of sources unless "packed", so that its tokens differ where there is padding;
+OpenNMT-py is its own modules, which pack, in such a loop; "folded" multiplies what depends on
+sources or tokens alone beforehand, "compiled" and "autocast" are forms of that. Made by
+`benchmarks/decoding.py`; the data is decoding.json.
+"""
+
+
+def case(batch: int, beam: int) -> str:
+    """Return the title of a case."""
+    return f"{'greedy' if beam == 1 else f'beam of {beam}'}, batch of {batch}"
+
+
+def key(attention: str, name: str, batch: int, beam: int) -> str:
+    """Return the key of a section."""
+    return f"{attention} {name} {case(batch, beam)}"
+
+
+def write(sections):
+    """Write data, page and pictures."""
+    reporting.save("decoding", sections)
+    rounds = [len(c["samples"]) for s in sections.values() for c in s["contestants"]]
+    text = PAGE.format(
+        rounds=max(rounds),
+        base=BASE,
+        small_steps=SIZES["small"].steps,
+        medium_steps=SIZES["medium"].steps,
+        surroundings=reporting.surroundings(sections),
+        **{name: described(size) for name, size in SIZES.items()},
+    )
+    for attention, title in TITLES.items():
+        for name in SIZES:
+            panels = {
+                case(*which): sections[key(attention, name, *which)]
+                for which in CASES[attention]
+                if key(attention, name, *which) in sections
+            }
+            if not panels:
+                continue
+            picture = f"decoding_{attention}_{name}.png"
+            text += f"\n## {title}, {name}\n\n![Bars]({picture})\n"
+            for which, section in panels.items():
+                found = reporting.table(section, "batch", "tokens")
+                text += f"\n### {which.capitalize()}\n\n{found}\n"
+            titles = {f"{title}, {name}, {which}": panel for which, panel in panels.items()}
+            reporting.bars(HERE / picture, titles, "batch")
+    (HERE / "decoding.md").write_text(text)
+
+
+def of(attention: str, beam: int, only: str) -> list[Contestant]:
+    """Return the contestants of an attention and a beam; the base is always among them."""
+    return [
+        contestant
+        if contestant.family in ONE_ATTENTION
+        else replace(contestant, options={"attention": attention, **contestant.options})
+        for contestant in (LUONG if attention == "luong" else BAHDANAU)
+        if (beam == 1 or contestant.family not in ONE_ATTENTION)
+        and (only in contestant.label or contestant.label == BASE)
+    ]
+
+
+def main():
+    """Measure, and write the results."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--size", choices=SIZES, action="append", help="all by default")
+    parser.add_argument("--attention", choices=TITLES, action="append", help="all by default")
+    parser.add_argument("--batch", type=int, action="append", help="all by default")
+    parser.add_argument("--beam", type=int, action="append", help="all by default")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--only", default="", help="contestants whose labels have this")
+    arguments = parser.parse_args()
+    sections = reporting.load("decoding")
+    for attention in arguments.attention or TITLES:
+        for name in arguments.size or SIZES:
+            for beam in arguments.beam or (1, 5):
+                with Team(of(attention, beam, arguments.only)) as team:
+                    for batch, width in CASES[attention]:
+                        if width != beam or batch not in (arguments.batch or [batch]):
+                            continue
+                        show(key(attention, name, batch, beam), end="\n")
+                        size = replace(SIZES[name], batch=batch, beam=beam)
+                        found = team.measure(size, arguments.rounds, BASE)
+                        sections[key(attention, name, batch, beam)] = found
+                        write(sections)
+    print((HERE / "decoding.md").read_text())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The contestants: one file a library, functions from a size and options to a unit of work."""
