@@ -36,9 +36,9 @@ format: $(INSTALLED)
 test: lint types
 	"$(BIN)/python" -m pytest -n 2 --dist worksteal
 
-# What takes too long for every change: contracts and exports over every name of the zoo.
+# What takes too long for every change: contracts and exports over every name, and more options.
 evidence: $(INSTALLED)
-	KERAS_ATTN_EVIDENCE=1 "$(BIN)/python" -m pytest -n 2 --dist worksteal tests/contracts
+	KERAS_ATTN_EVIDENCE=1 "$(BIN)/python" -m pytest -n 2 --dist worksteal tests/contracts tests/zoo/test_registry.py
 
 clean:
 	rm -rf "$(VENV)" build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

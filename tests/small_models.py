@@ -12,6 +12,8 @@ from keras_attn import layers, text, zoo
 
 WORDS = ["abc", "de", "fghij", "kl mn", "a", "hello", "ünïcødé", "zzz"]
 SPOKEN = ["c b a", "e d", "j i h g f", "n m l k", "a", "o l l e h", "é d ø c ï n ü", "z z z"]
+# These pairs are of one width: an epoch is one step, and one graph.
+FEW, FEW_SPOKEN = ([texts[i] for i in (0, 1, 4, 7)] for texts in (WORDS, SPOKEN))
 CLASSIC = ["context_every_step", "context_as_init", "combined", "attention"]
 PLAIN = [*CLASSIC, *(f"attention_{s}" for s in ("additive", "dot", "general", "scaled_dot"))]
 
@@ -20,10 +22,13 @@ KINDS = [
     *CLASSIC,
     *("attention_copy", "attention_hard", "bahdanau2015", "luong2015_local_p", "conv_attention"),
 ]
-EVERY = zoo.names() if "KERAS_ATTN_EVIDENCE" in os.environ else KINDS
-EXPORTED = EVERY if EVERY != KINDS else ["combined", "attention", "attention_copy"]
-FITTED_BY_XLA = CLASSIC if EVERY != KINDS else ["attention"]
-SLOW = EVERY if EVERY != KINDS else [*CLASSIC, "attention_copy", "bahdanau2015"]
+EVIDENCE = "KERAS_ATTN_EVIDENCE" in os.environ
+EVERY = zoo.names() if EVIDENCE else KINDS
+EXPORTED = EVERY if EVIDENCE else ["combined", "attention_copy"]
+FITTED_BY_XLA = CLASSIC if EVIDENCE else ["attention"]
+# Without and with feedback, with a context that is fixed, none, attended to at once and in steps.
+FOUR = ["context_every_step", "context_as_init", "attention_copy", "bahdanau2015"]
+SLOW = EVERY if EVIDENCE else FOUR
 
 
 @functools.cache
@@ -48,6 +53,10 @@ def small(name, **options):
     options = {"units": 8, "embedding_size": 6, "max_source": 12, "max_target": 9, **options}
     keras.utils.set_random_seed(0)
     return randomised(zoo.build(name, source=source, target=target, **options))
+
+
+# What makes graphs soon, where it does not matter which model it is.
+CHEAP = {"cell": "simple_rnn", "bidirectional": False}
 
 
 @functools.cache

@@ -112,7 +112,7 @@ def test_reload_is_equal(name, tmp_path):
     model = small_models.small(name)
     smoothing = 0.0 if model.decoder.gate.copies else 0.1
     model.compile("adam", label_smoothing=smoothing, run_eagerly=True)
-    model.fit(small_models.WORDS, small_models.SPOKEN, verbose=0, seed=0)
+    model.fit(small_models.FEW, small_models.FEW_SPOKEN, verbose=0, seed=0)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     for ours, theirs in zip(model.weights, loaded.weights, strict=True):
@@ -140,9 +140,8 @@ def described(model):
 def test_mixed_precision_trains(name, policy):
     model = small_models.small(name, dtype=policy, dropout=0.0)
     model.compile(keras.optimizers.Adam(0.03), run_eagerly=True)
-    history = model.fit(
-        small_models.WORDS * 4, small_models.SPOKEN * 4, epochs=4, verbose=0, seed=0
-    )
+    few = small_models.FEW * 4, small_models.FEW_SPOKEN * 4
+    history = model.fit(*few, epochs=4, verbose=0, seed=0)
     losses = history.history["loss"]
     assert np.isfinite(losses).all() and losses[-1] < 0.9 * losses[0]
     assert all(variable.dtype == "float32" for variable in model.trainable_variables)

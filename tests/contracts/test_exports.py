@@ -229,7 +229,7 @@ def test_subwords_learn_reload_and_export(kind, tmp_path):
         "attention", source=both, target=both, share_embeddings=True, size="tiny", max_target=12
     )
     small_models.randomised(model, scale=1.5)
-    model.compile("adam")
+    model.compile("adam", run_eagerly=True)
     model.fit(PHRASES, PHRASES, verbose=0, seed=0)
     strings = [*PHRASES[:5], *sources()[:21], *sources()[30:70]]
     with pytest.warns(UserWarning, match="sources were longer than"):

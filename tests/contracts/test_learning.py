@@ -11,7 +11,7 @@ spec.loader.exec_module(learning)
 
 
 def test_attention_turns_strings_of_eight_letters_round():
-    assert learning.run("attention", "reverse", 8, epochs=12)["exact"] >= 0.95
+    assert learning.run("attention", "reverse", 8, epochs=3)["exact"] >= 0.95
 
 
 def test_training_and_measuring_share_no_string_and_no_unknown_word():

@@ -1,5 +1,6 @@
 """Several models that answer as one."""
 
+import functools
 import itertools
 
 import numpy as np
@@ -12,8 +13,9 @@ from keras_attn.models.ensemble import mean
 SOURCES = np.array([[5, 6, 2], [4, 2, 0]], np.int32)
 
 
+@functools.cache
 def three():
-    """Models of all kinds: with attention, without, and of another width."""
+    """Models of all kinds: with attention, without, and of another width; do not train them."""
     options = {"source": 9, "target": 6, "embedding_size": 6, "max_target": 4}
     return [
         small_models.randomised(zoo.build(name, units=units, **options), 0.8, seed)

@@ -14,8 +14,7 @@ import tensorflow as tf
 from keras_attn import layers, zoo
 from keras_attn.models.terms import StepTerms, Trained
 
-WORDS = [small_models.WORDS[i] for i in (0, 1, 4, 7)]  # these and their targets fit one width
-SPOKEN = [small_models.SPOKEN[i] for i in (0, 1, 4, 7)]
+WORDS, SPOKEN = small_models.FEW, small_models.FEW_SPOKEN
 BATCH, LENGTH, SIZE = 4, 5, 7
 TARGET_OUT = np.array([[4, 5, 6, 4, 2], [5, 2, 0, 0, 0], [2, 0, 0, 0, 0], [6, 4, 2, 0, 0]], "int32")
 

@@ -14,7 +14,7 @@ from keras_attn.serving import export
 
 @pytest.fixture(scope="module")
 def model():
-    return small_models.small("context_as_init")
+    return small_models.small("context_as_init", **small_models.CHEAP)
 
 
 def test_versions_count_up(tmp_path):
@@ -123,7 +123,8 @@ def test_no_device_and_one_copy(tmp_path):
     assert weights <= data < 1.05 * weights + 1000
 
 
-def test_rnn_kernels_are_restored(model, tmp_path):
+def test_rnn_kernels_are_restored():
+    model = small_models.small("context_as_init")
     layers = [*model.encoder.layers, *model.decoder.recurrence.layers]
     inner = [getattr(layer, "forward_layer", layer) for layer in layers]
     assert all(layer.use_cudnn == "auto" for layer in inner)

@@ -252,6 +252,12 @@ FITS["odd dataset of ids"] = dataset, None, {"validation_data": dataset}
 FITS["odd strings"] = *FITS["strings"][:2], {
     "batch_size": 3, "seed": 1, "validation_data": (words[:3], words[:3]),
 }
+# 7 pairs in batches of 4: unequal numbers of tokens, and of rows, on the two replicas
+FITS["strings by attention"] = *(texts[:7] for texts in FITS["strings"][:2]), {
+    "batch_size": 4, "seed": 0,
+}
+SMALL = {"dropout": 0.0, "units": 4, "embedding_size": 3}
+CHEAP = SMALL | {"cell": "simple_rnn", "bidirectional": False}
 # One for all: what two of them call their collective operations is the same.
 mirrored = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 assert mirrored.num_replicas_in_sync == 2
@@ -260,10 +266,10 @@ assert mirrored.num_replicas_in_sync == 2
 def trained(name, strategy):
     x, y, options = FITS[name]
     vocabulary = tokenizer if "strings" in name else 9
+    kind, sizes = ("attention", SMALL) if "attention" in name else ("context_as_init", CHEAP)
     keras.utils.set_random_seed(1)
     with strategy.scope():
-        model = zoo.build("context_as_init", source=vocabulary, target=vocabulary, dropout=0.0,
-                          cell="simple_rnn", bidirectional=False, units=4, embedding_size=3)
+        model = zoo.build(kind, source=vocabulary, target=vocabulary, **sizes)
         model.compile(keras.optimizers.SGD(1.0))
     before = [np.array(w) for w in model.get_weights()]
     history = model.fit(x, y, epochs=2, verbose=0, **options).history
@@ -294,9 +300,7 @@ print("FOUND", json.dumps({name: compared(name) for name in FITS} | errors))
 """
 
 
-@pytest.fixture(scope="module")
-def two_replicas():
-    """What one device and two replicas make of the same training."""
+def test_two_replicas_train_and_show_what_one_device_does():
     ran = subprocess.run(
         [sys.executable, "-c", TWO_REPLICAS],
         env={**os.environ, "PYTHONPATH": str(Path(losses.__file__).parents[2])},
@@ -306,27 +310,18 @@ def two_replicas():
     )
     found = [line for line in ran.stdout.splitlines() if line.startswith("FOUND ")]
     assert found, ran.stderr[-3000:]
-    return json.loads(found[0].removeprefix("FOUND "))
-
-
-@pytest.mark.parametrize("name", ["ids", "strings", "odd dataset of ids", "odd strings"])
-def test_two_replicas_train_as_one_device_does(two_replicas, name):
-    found = two_replicas[name]
-    assert found["moved"] > 0.01
-    assert found["apart"] < 1e-5
-
-
-@pytest.mark.parametrize("name", ["ids", "strings", "odd dataset of ids", "odd strings"])
-def test_two_replicas_show_what_one_device_shows(two_replicas, name):
-    one, two = two_replicas[name]["history"]
-    assert {"loss", "token_accuracy", "perplexity"} <= set(one)
-    for key, values in one.items():
-        assert len(values) == 2
-        if "loss" not in key or "odd" not in name:  # Keras weighs a batch's loss by its rows
-            assert two[key] == pytest.approx(values, rel=1e-5)
-
-
-def test_first_batches_of_ids_that_do_not_split_are_refused(two_replicas):
-    odd, few = two_replicas["refused"]
+    fits = json.loads(found[0].removeprefix("FOUND "))
+    odd, few = fits.pop("refused")  # first batches of ids that do not split
     assert odd.startswith("batch_size: expected a multiple of the strategy's 2 replicas")
     assert few.endswith("got 4, and 3 rows.")
+    assert len(fits) == 5
+    for name, fit in fits.items():
+        assert fit["moved"] > (0.05 if "attention" in name else 0.01), name
+        assert fit["apart"] < 1e-5, name
+        one, two = fit["history"]
+        assert {"loss", "token_accuracy", "perplexity"} <= set(one), name
+        for key, values in one.items():
+            assert len(values) == 2
+            # Keras weighs a batch's loss by its rows.
+            if "loss" not in key or not {"odd", "attention"} & set(name.split()):
+                assert two[key] == pytest.approx(values, rel=1e-5), (name, key)

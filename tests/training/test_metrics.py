@@ -127,6 +127,8 @@ def test_fit_and_evaluate_show_what_the_logits_say():
         "context_as_init",
         source=tokenizer,
         target=tokenizer,
+        cell="simple_rnn",
+        bidirectional=False,
         units=4,
         embedding_size=3,
         dropout=0.0,

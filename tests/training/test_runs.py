@@ -25,7 +25,8 @@ VALIDATION = ["abc", "abc", "de"], ["wrong", "c b a", "e d"]
 def learner(seed=0):
     keras.utils.set_random_seed(seed)
     source, target = small_models.tokenizers()
-    return zoo.build("attention", source=source, target=target, size="tiny", dropout=0.3)
+    options = {"size": "tiny", "dropout": 0.3, **small_models.CHEAP}  # each run makes its graphs
+    return zoo.build("context_as_init", source=source, target=target, **options)
 
 
 def trained(folder, model=None, epochs=4, **options):
@@ -69,13 +70,13 @@ class Interrupt(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
-def test_resumed_equals_uninterrupted(tmp_path):
-    model, log = trained(tmp_path / "whole")
+def test_resumed_equals_uninterrupted(finished, tmp_path):
+    whole, model, log = finished
     for epoch in (0, 1, 3):
         with pytest.raises(KeyboardInterrupt):
             trained(tmp_path / "broken", callbacks=[Interrupt(epoch)])
     again, log_again = trained(tmp_path / "broken", learner(seed=9))
-    expected, found = state_of(tmp_path / "whole"), state_of(tmp_path / "broken")
+    expected, found = state_of(whole), state_of(tmp_path / "broken")
     assert expected.keys() == found.keys()
     assert all(np.array_equal(expected[key], found[key]) for key in expected)
     assert all(map(np.array_equal, model.get_weights(), again.get_weights()))
@@ -86,31 +87,27 @@ def test_resumed_equals_uninterrupted(tmp_path):
 KILLED = """
 import sys, pathlib, test_runs
 test_runs.trained(pathlib.Path(sys.argv[1]), epochs=12)
-print("done")
 """
 
 
 def test_killed_equals_uninterrupted(tmp_path):
-    def start(folder):
-        path = os.pathsep.join([os.path.dirname(__file__), *sys.path])
-        return subprocess.Popen(
-            [sys.executable, "-c", KILLED, str(folder)],
-            env={**os.environ, "PYTHONPATH": path},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
     trained(tmp_path / "whole", epochs=12)
-    killed = start(tmp_path / "killed")
+    path = os.pathsep.join([os.path.dirname(__file__), *sys.path])
+    killed = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(tmp_path / "killed")],
+        env={**os.environ, "PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     log = tmp_path / "killed" / runs.LOG
     while killed.poll() is None and not (log.exists() and log.read_text().count("\n") > 1):
         time.sleep(0.01)
     killed.send_signal(signal.SIGKILL)
-    killed.communicate()
+    error = killed.communicate()[1]
+    assert log.exists(), error[-2000:]
     assert not (tmp_path / "killed" / runs.MODEL).exists(), "it was to be killed on the way"
-    out, error = start(tmp_path / "killed").communicate(timeout=300)
-    assert out == "done\n", error[-2000:]
+    trained(tmp_path / "killed", learner(seed=9), epochs=12)  # another process goes on
     expected, found = state_of(tmp_path / "whole"), state_of(tmp_path / "killed")
     assert all(np.array_equal(expected[key], found[key]) for key in expected)
 
