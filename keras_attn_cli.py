@@ -219,6 +219,7 @@ def train(
     settings = {key: value for key, value in locals().items() if key not in ("out", "json")}
     settings = {key: str(v) if isinstance(v, Path) else v for key, v in settings.items()}
     _import_quietly()
+    _use_all_cores()
     from keras_attn import training
     from keras_attn.text import pipeline
 
@@ -272,6 +273,22 @@ def train(
         f'next: keras-attn generate {out} "{_shortened(held_out.sources[0])}"\n'
         f"      keras-attn export {out} saved_models/{out.name}"
     )
+
+
+@app.command()
+def doctor(json: AsJson = False) -> None:
+    """Show what makes training fast on this machine, what is on, and what would help."""
+    _import_quietly()
+    from keras_attn.kernels import doctor
+
+    found = doctor.findings()
+    if json:
+        typer.echo(jsons.dumps([finding._asdict() for finding in found]))
+        return
+    for finding in found:
+        typer.echo(f"{finding.name:<10} {finding.found}")
+        if finding.advice:
+            typer.echo(f"{'':<10} -> {finding.advice}")
 
 
 BeamSize = Annotated[
@@ -667,6 +684,17 @@ def _import_quietly():
     """Import the library: TensorFlow's own write about the machine while they load."""
     with _standard_error_aside():
         import keras_attn  # noqa: F401
+
+
+def _use_all_cores():
+    """Split training batches over the cores, unless a GPU takes them or TensorFlow runs already."""
+    import tensorflow as tf
+
+    import keras_attn
+
+    if not tf.config.list_physical_devices("GPU"):
+        with contextlib.suppress(RuntimeError):
+            keras_attn.configure_cpu()
 
 
 def _warm(*tokenisers):

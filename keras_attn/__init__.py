@@ -20,12 +20,14 @@ from keras_attn import (  # noqa: E402
     types,
     zoo,
 )
+from keras_attn.kernels.cores import configure_cpu  # noqa: E402
 from keras_attn.models import Seq2Seq  # noqa: E402
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Seq2Seq",
+    "configure_cpu",
     "datasets",
     "layers",
     "plots",

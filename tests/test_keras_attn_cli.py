@@ -18,7 +18,8 @@ import keras_attn_cli
 WORDS = ["cat", "act", "tack", "at", "kit", "tick", "kick", "taka", "itta", "aki"]
 SAID = {"c": "K", "k": "K", "a": "AE", "t": "T", "i": "IH"}
 PAIRS = [(word, " ".join(SAID[letter] for letter in word)) for word in WORDS]
-SMALL = ["-o", "size=tiny", "--epochs", "3", "--target-tokeniser", "whitespace"]
+CHEAP = ["-o", "size=tiny", "-o", "cell=simple_rnn", "-o", "bidirectional=false"]
+SMALL = [*CHEAP, "--epochs", "3", "--target-tokeniser", "whitespace"]
 
 
 @pytest.fixture
@@ -66,6 +67,14 @@ def test_names(call):
 def test_card(call):
     assert "arXiv:1406.1078" in call("card", "combined").out
     assert json.loads(call("card", "combined", "--json").out)["options"]["units"] == 256
+
+
+def test_doctor(call):
+    told = call("doctor").out
+    found = json.loads(call("doctor", "--json").out)
+    assert [finding["name"] for finding in found][:2] == ["GPU", "cores"]
+    for finding in found:
+        assert finding["found"] in told and finding["advice"] in told
 
 
 def test_help_imports_no_tensorflow():

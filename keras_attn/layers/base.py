@@ -10,6 +10,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_attn.types import UNK
+
 
 def build_once(layer, *shapes) -> None:
     """Build `layer` unless it is built.
@@ -55,6 +57,12 @@ def at_least_float32(x):
     """Cast half precision up to float32; leave float32 and float64 alone."""
     dtype = keras.backend.standardize_dtype(x.dtype)
     return ops.cast(x, "float32") if dtype in ("float16", "bfloat16") else x
+
+
+def inside(ids, size: int):
+    """Map ids outside [0, size) to UNK."""
+    known = ops.logical_and(ops.greater_equal(ids, 0), ops.less(ids, size))
+    return ops.where(known, ids, ops.cast(UNK, ids.dtype))
 
 
 def projected(x, kernel):

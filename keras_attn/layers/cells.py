@@ -7,6 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_attn import kernels
 from keras_attn.layers.base import positive
 from keras_attn.layers.choices import serializable, unknown_name
 
@@ -91,8 +92,8 @@ def _cho(units, recurrent_dropout=0.0, dtype=None, **kwargs):
 
 
 CELLS = {
-    "lstm": keras.layers.LSTM,
-    "gru": keras.layers.GRU,
+    "lstm": kernels.LSTM,
+    "gru": kernels.GRU,
     "gru_before": _gru_before,
     "simple_rnn": keras.layers.SimpleRNN,
     "cho": _cho,

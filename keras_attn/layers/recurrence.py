@@ -96,15 +96,17 @@ class Recurrence(Component):
 
         return self._stacked(inputs, run, training)
 
-    def step(self, inputs, states, training=False):
+    def step(self, inputs, states, training=False, cells=None):
         """Run one step over inputs (N, I): the output (N, U) and the next states.
 
-        The recurrent dropout mask is that of `one_sequence`, or, outside of it, a new one.
+        The recurrent dropout mask is that of `one_sequence`, or, outside of it, a new one. `cells`
+        stand in for those of the layers, if given.
         """
+        cells = cells or [layer.cell for layer in self.layers]
         following: list[tuple] = []
 
         def run(i, x):
-            output, state = self.layers[i].cell(x, list(states[i]), training=training)
+            output, state = cells[i](x, list(states[i]), training=training)
             following.append(tuple(state) if isinstance(state, list | tuple) else (state,))
             return output
 

@@ -69,12 +69,25 @@ class Ensemble(Generation):
         Returns:
             The mean of log p (N, V), the mean of the alignments (N, S), and the next states.
         """
-        each = zip(self.models, state, memory, strict=True)
-        stepped = [(model, *model.step(token_ids, s, m)) for model, s, m in each]
-        log_p = mean([model.log_probabilities(logits) for model, logits, _, _ in stepped])
-        seen = [alignments for model, _, alignments, _ in stepped if model.attends]
-        alignments = mean(seen) if seen else stepped[0][2]
-        return log_p, alignments, tuple(following for *_, following in stepped)
+        steps = [model.step for model in self.models]
+        return self._stepped(steps, [(token_ids, *x) for x in zip(state, memory, strict=True)])
+
+    def stepper(self, memory):
+        """Return `step` of one memory, (token_ids, state), for many steps in a row."""
+        steps = [model.stepper(m) for model, m in zip(self.models, memory, strict=True)]
+        return lambda token_ids, state: self._stepped(steps, [(token_ids, x) for x in state])
+
+    def _stepped(self, steps, arguments):
+        found = [step(*given) for step, given in zip(steps, arguments, strict=True)]
+        log_p = [
+            model.log_probabilities(logits)
+            for model, (logits, *_) in zip(self.models, found, strict=True)
+        ]
+        attending = [
+            x for model, (_, x, _) in zip(self.models, found, strict=True) if model.attends
+        ]
+        alignments = mean(attending) if attending else found[0][1]
+        return mean(log_p), alignments, tuple(state for *_, state in found)
 
     def log_probabilities(self, logits):
         """Return what `step` gives as it is: log p already."""

@@ -9,15 +9,16 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from keras_attn.layers.base import at_least_float32, build_once, flag, fraction, positive
+from keras_attn.layers.base import at_least_float32, build_once, flag, fraction, inside, positive
 from keras_attn.layers.copying import IMPOSSIBLE, copy_slots
 from keras_attn.layers.recurrence import without_cudnn
 from keras_attn.layers.unroll import unroll
+from keras_attn.models import folding, stepping
 from keras_attn.models.terms import StepTerms, Trained
 from keras_attn.text.codec import Codec, CopyCodec
 from keras_attn.training import losses
 from keras_attn.training.metrics import auto as auto_metrics
-from keras_attn.types import BOS, UNK, DecoderState, Memory, Output
+from keras_attn.types import BOS, DecoderState, Memory, Output
 
 # Layers that the model makes itself, by attribute; other layers save whether they are trained.
 OWN_LAYERS = ("source_embedding", "target_embedding", "projection")
@@ -45,12 +46,6 @@ def vocabulary_size(argument: str, vocabulary: Any) -> int:
             f"{vocabulary}."
         )
     return int(vocabulary)
-
-
-def inside(ids, size: int):
-    """Map ids outside [0, size) to UNK."""
-    known = ops.logical_and(ops.greater_equal(ids, 0), ops.less(ids, size))
-    return ops.where(known, ids, ops.cast(UNK, ids.dtype))
 
 
 class Network(keras.Model):
@@ -183,6 +178,10 @@ class Network(keras.Model):
         output, state = self.decoder.step(embedded, state, memory, training)
         return self._logits(output, memory), output.alignments, state
 
+    def stepper(self, memory: Memory):
+        """Return `step` of one memory in inference, (token_ids, state), for many steps in a row."""
+        return folding.stepper(self, memory)
+
     def call(self, inputs, training: bool = False):
         """Predict every next token of given targets.
 
@@ -203,6 +202,17 @@ class Network(keras.Model):
             output = self._unrolled(target_in, state, memory, training)
             logits, terms = self._logits(output, memory), output.terms
         return Trained(logits, terms) if training and self.decoder.terms_depth else logits
+
+    def features(self, inputs, training: bool = False):
+        """Return what the vocabulary projection reads, (B, T, F); `inputs` as for `call`."""
+        memory, state = self.encode(inputs["source"], training=training)
+        target_in = ops.convert_to_tensor(inputs["target_in"])
+        return self._unrolled(target_in, state, memory, training).features
+
+    def project(self, features):
+        """Return logits (..., V) of features (..., F), at least float32."""
+        table = (self.target_embedding.embeddings,) if self.tie_readout else ()
+        return at_least_float32(self.projection(features, *table))
 
     def log_probabilities(self, logits):
         """Return log p of what `step` gives, (..., V), at most 0.
@@ -250,9 +260,7 @@ class Network(keras.Model):
         return self.drop(embedded, training=training)
 
     def _logits(self, output, memory):
-        table = (self.target_embedding.embeddings,) if self.tie_readout else ()
-        logits = at_least_float32(self.projection(output.features, *table))
-        return self.decoder.gate.mix(logits, output, memory)
+        return self.decoder.gate.mix(self.project(output.features), output, memory)
 
     def _samples(self) -> bool:
         return callable(self.scheduled_sampling) or self.scheduled_sampling > 0
@@ -331,6 +339,7 @@ class Network(keras.Model):
             **kwargs,
         )
         self.scheduled_sampling = scheduled_sampling
+        self.only_auto_metrics = isinstance(metrics, str) and not weighted_metrics
 
     def get_compile_config(self):
         """Return what `compile` was given, for saving."""
@@ -345,6 +354,19 @@ class Network(keras.Model):
         self.compile(**load(config))
         if self.optimizer is not None:
             self.optimizer.build(self.trainable_variables)
+
+    def train_step(self, data):
+        """Train on one batch, as `keras.Model.train_step` does."""
+        if not self._steps_on_tokens():
+            return super().train_step(data)
+        return stepping.step(self, *keras.utils.unpack_x_y_sample_weight(data))
+
+    def _steps_on_tokens(self) -> bool:
+        """Return whether loss and metrics are known to be means over tokens, and nothing else."""
+        means = isinstance(self.loss, losses.TokenMean) and self.only_auto_metrics
+        plain = not self.decoder.terms_depth and not self.decoder.gate.copies
+        once = losses.num_replicas() == 1 and not self.jit_compile
+        return means and plain and once and not self._samples() and bool(self.trainable_weights)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Compute the loss, in which padding has weight 0, and the terms that attention adds."""

@@ -36,7 +36,7 @@ def searched(model, source_ids, settings: Settings, how: Any, *, width: int, ste
     """Search the best targets of each source, or draw some, in the graph.
 
     Args:
-        model: Has `encode`, `step` and `log_probabilities`.
+        model: Has `encode`, `stepper` and `log_probabilities`.
         source_ids: Int (B, S), rows that end with EOS, PAD behind it. A source without tokens
             forces EOS at the first step.
         settings: `Settings`.
@@ -45,15 +45,17 @@ def searched(model, source_ids, settings: Settings, how: Any, *, width: int, ste
         steps: Int, the width T of the result.
     """
     memory, state = model.encode(source_ids)
-    step, choice, rules = _parts(model, source_ids, memory, settings, how, width, steps)
+    step, choice, rules = _parts(
+        model, source_ids, model.stepper(memory), settings, how, width, steps
+    )
     return search(step, state, choice, rules, batch=tf.shape(source_ids)[0], steps=steps)
 
 
-def _parts(model, source_ids, memory, settings, how, width, steps):
+def _parts(model, source_ids, stepper, settings, how, width, steps):
     """Return what a search is made of: the step, the choice and the rules."""
 
     def step(token_ids, state):
-        logits, alignments, state = model.step(token_ids, state, memory)
+        logits, alignments, state = stepper(token_ids, state)
         return model.log_probabilities(logits), alignments, state
 
     settings = _with_ends(clamped(settings, steps), source_ids)
@@ -142,9 +144,15 @@ class Runner:
         """Return the graphs of what stands before the first step, and of one step."""
         model = self.model
 
+        def parts(source_ids, memory, settings, how, steps):
+            def plain(token_ids, state):  # a graph of one step has nothing to fold
+                return model.step(token_ids, state, memory)
+
+            return _parts(model, source_ids, plain, settings, how, 1, steps)
+
         def first(source_ids, settings, how, steps):
             memory, state = model.encode(source_ids)
-            step, choice, rules = _parts(model, source_ids, memory, settings, how, 1, steps)
+            step, choice, rules = parts(source_ids, memory, settings, how, steps)
             batch = tf.shape(source_ids)[0]
             token = tf.zeros([batch], tf.int64)
             log_p, alignments, _ = step(token, state)  # for its dtype and width alone
@@ -152,7 +160,7 @@ class Runner:
             return memory, begin(state, choice, rules, batch, length, log_p.dtype)
 
         def following(t, walk, memory, source_ids, settings, how, steps):
-            step, choice, rules = _parts(model, source_ids, memory, settings, how, 1, steps)
+            step, choice, rules = parts(source_ids, memory, settings, how, steps)
             return advance(step, choice, rules, t, walk)[1]
 
         inputs = IDS, SETTINGS, _spec(how), SCALAR

@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from keras_attn.kernels.cross_entropy import cross_entropy
 from keras_attn.types import PAD
 
 serializable = keras.saving.register_keras_serializable(package="keras_attn")
@@ -47,13 +48,12 @@ def negative_log_likelihood(target_out, logits, label_smoothing=0.0):
     Returns:
         Float (B, T).
     """
-    partition = ops.logsumexp(logits, axis=-1)
-    ids = ops.cast(target_out, "int32")[..., None]
-    expected = ops.squeeze(ops.take_along_axis(logits, ids, axis=-1), -1)
+    logits, ids = ops.convert_to_tensor(logits), ops.cast(target_out, "int32")
+    loss = cross_entropy(logits, ids)
     if label_smoothing:
-        mean = ops.mean(logits, axis=-1)
-        expected = (1 - label_smoothing) * expected + label_smoothing * mean
-    return partition - expected
+        expected = ops.squeeze(ops.take_along_axis(logits, ids[..., None], axis=-1), -1)
+        loss += label_smoothing * (expected - ops.mean(logits, axis=-1))
+    return loss
 
 
 def num_replicas() -> int:

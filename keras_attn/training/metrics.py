@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from keras_attn.training.losses import negative_log_likelihood, serializable, token_weights
@@ -43,8 +44,8 @@ class TokenAccuracy(OverTokens):
 
     def of_tokens(self, y_true, y_pred):
         """Return 1 where the most probable token is the right one."""
-        best = ops.argmax(y_pred, axis=-1)
-        return ops.cast(ops.equal(ops.cast(y_true, best.dtype), best), self.dtype)
+        best = tf.argmax(y_pred, axis=-1, output_type="int32")  # as the loss has it, so done once
+        return ops.cast(ops.equal(ops.cast(y_true, "int32"), best), self.dtype)
 
 
 @serializable

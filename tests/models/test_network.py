@@ -9,7 +9,8 @@ import reference
 import small_models
 
 from keras_attn import text, zoo
-from keras_attn.models.network import inside, vocabulary_size
+from keras_attn.layers.base import inside
+from keras_attn.models.network import vocabulary_size
 
 SHAPES = {
     "context_every_step": {"context": "fixed", "order": "attend_update", "feedback": False},

@@ -1,0 +1,67 @@
+"""Cores: how many a training step is split over, and the threads that go with it."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import tensorflow as tf
+
+MOST = 4  # parts of a batch; more than that has not been measured
+
+_parts = 1
+
+
+def configure_cpu(cores: int | None = None) -> None:
+    """Train on all cores: split every batch over them, with one thread for each operation.
+
+    TensorFlow gives an operation all threads, but runs the products of a recurrence on one; so they
+    are faster side by side. This holds for the process, other models included, of which those
+    without a recurrence may become slower. It changes nothing but speed and the rounding of sums.
+
+    Args:
+        cores: Positive int, at most those there are; None for all of them.
+
+    Raises:
+        ValueError: `cores` is out of its range.
+        RuntimeError: TensorFlow has run something already and cannot change its threads any more;
+            call this first.
+    """
+    there = available()
+    cores = there if cores is None else cores
+    if isinstance(cores, bool) or not isinstance(cores, int) or not 1 <= cores <= there:
+        raise ValueError(f"cores: expected an int from 1 to {there}, got {cores!r}.")
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+        tf.config.threading.set_inter_op_parallelism_threads(cores)
+    except RuntimeError as error:
+        raise RuntimeError(
+            "configure_cpu: TensorFlow has started, and its threads are what they are. Call it "
+            "before the first model or tensor is made."
+        ) from error
+    global _parts
+    _parts = min(cores, MOST)
+
+
+def available() -> int:
+    """Return how many cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def parts() -> int:
+    """Return into how many parts a batch is split in training."""
+    return _parts
+
+
+def split(tensors: Any, number: int) -> list:
+    """Split nested tensors along their first axis into `number` parts, as equal as can be."""
+    size = tf.shape(tf.nest.flatten(tensors)[0])[0]
+    bounds = [size * i // number for i in range(number + 1)]
+    if number == 1:
+        return [tensors]
+    return [
+        tf.nest.map_structure(lambda x, a=a, b=b: x[a:b], tensors)
+        for a, b in zip(bounds[:-1], bounds[1:], strict=True)
+    ]

@@ -1,0 +1,80 @@
+"""Doctor: what of the fast forms is on here, and what would make it faster."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from keras_attn.kernels import cores
+
+HALF = ("amx_bf16", "avx512_bf16")  # instructions that multiply bfloat16
+
+
+class Finding(NamedTuple):
+    """One thing that was looked at.
+
+    Attributes:
+        name: What.
+        found: How it is.
+        advice: What to do to be faster, or "" where nothing is to be done.
+    """
+
+    name: str
+    found: str
+    advice: str = ""
+
+
+def findings() -> list[Finding]:
+    """Return what matters to speed on this machine, in this process."""
+    return [_gpu(), _cores(), _threads(), _onednn(), _half_precision()]
+
+
+def flags(about: str | None = None) -> set[str]:
+    """Return the processor's flags, empty where the system does not tell; `about` is cpuinfo."""
+    file = Path("/proc/cpuinfo")
+    if about is None:
+        about = file.read_text() if file.exists() else ""
+    line = next((line for line in about.splitlines() if line.startswith("flags")), ":")
+    return set(line.partition(":")[2].split())
+
+
+def _gpu():
+    count = len(tf.config.list_physical_devices("GPU"))
+    if count:
+        return Finding("GPU", f"{count}: Keras runs recurrences by cuDNN there")
+    return Finding("GPU", "none: recurrences run by the kernels for CPUs")
+
+
+def _cores():
+    return Finding("cores", f"{cores.available()} for this process")
+
+
+def _threads():
+    if cores.parts() > 1:
+        return Finding("threads", f"batches are split over {cores.parts()} cores in training")
+    if cores.available() == 1:
+        return Finding("threads", "one core: there is nothing to split a batch over")
+    return Finding(
+        "threads",
+        "TensorFlow's own",
+        "call keras_attn.configure_cpu() before the first model is made: training batches are "
+        "split over the cores (`keras-attn train` does it)",
+    )
+
+
+def _onednn():
+    if os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1") in ("1", "true", "True"):
+        return Finding("oneDNN", "on")
+    advice = "unset TF_ENABLE_ONEDNN_OPTS: products are slower, and in bfloat16 very much so"
+    return Finding("oneDNN", "off", advice)
+
+
+def _half_precision():
+    has = [name for name in HALF if name in flags()]
+    if not has:
+        return Finding("bfloat16", "no instructions for it: dtype='mixed_bfloat16' would be slower")
+    advice = 'train with dtype="mixed_bfloat16": weights and states stay float32'
+    return Finding("bfloat16", f"fast ({', '.join(has)})", advice)

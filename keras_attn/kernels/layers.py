@@ -1,0 +1,119 @@
+"""Keras' LSTM and GRU, which run the fast recurrence wherever it applies."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_attn.kernels import gates
+from keras_attn.kernels.products import affine
+from keras_attn.kernels.rnn import recurrence
+
+serializable = keras.saving.register_keras_serializable(package="keras_attn")
+
+_plain: contextvars.ContextVar[bool] = contextvars.ContextVar("plain", default=False)
+
+
+@contextlib.contextmanager
+def plain():
+    """Have layers run as Keras' own do, in what is traced or run meanwhile."""
+    token = _plain.set(True)
+    try:
+        yield
+    finally:
+        _plain.reset(token)
+
+
+def applies(layer, training: bool) -> bool:
+    """Return whether the fast recurrence stands for `layer`: the one place where that is decided.
+
+    It does not on a GPU, where Keras takes cuDNN unless `use_cudnn` is off; for other activations,
+    for a GRU whose reset comes before the product, and in float16; nor for what Keras' RNN layers
+    do besides: dropout within a layer, unrolling, keeping states.
+    """
+    cell = layer.cell
+    usual = cell.activation is keras.activations.tanh and cell.use_bias
+    usual &= cell.recurrent_activation is keras.activations.sigmoid
+    usual &= getattr(cell, "reset_after", True)
+    dropped = training and (layer.dropout or layer.recurrent_dropout)
+    cudnn = layer.use_cudnn and bool(tf.config.list_logical_devices("GPU"))
+    special = dropped or cudnn or layer.unroll or layer.stateful or layer.compute_dtype == "float16"
+    return usual and not special and not _plain.get()
+
+
+class Fast:
+    """What both layers share: a mixin before a Keras RNN layer."""
+
+    gates: Any
+
+    def inner_loop(self, sequences, initial_state, mask, training=False):
+        """Run over sequences (B, T, E); see `keras.layers.RNN`."""
+        if not applies(self, training):
+            return super().inner_loop(sequences, initial_state, mask, training=training)
+        mask = keras.tree.flatten(mask)[0] if mask is not None else None
+        bias = tf.reshape(self.cell.bias, [-1, self.cell.kernel.shape[-1]])
+        outputs, states = run(
+            self.gates,
+            sequences,
+            (self.cell.kernel, bias[0], self.cell.recurrent_kernel, bias[1:]),
+            initial_state,
+            mask,
+            backwards=self.go_backwards,
+            zeros=self.zero_output_for_mask,
+            training=training,
+        )
+        return outputs[:, -1], outputs, list(states)
+
+
+@serializable
+class LSTM(Fast, keras.layers.LSTM):
+    """Keras' `LSTM`, its arguments and weights; same results, faster."""
+
+    gates = gates.LSTM
+
+
+@serializable
+class GRU(Fast, keras.layers.GRU):
+    """Keras' `GRU`, its arguments and weights; same results, faster."""
+
+    gates = gates.GRU
+
+
+def run(gates, sequences, weights, states, mask, backwards, zeros, training):
+    """Project and run, as Keras' `rnn` does.
+
+    Args:
+        gates: See `recurrence`.
+        sequences: Float (B, T, E).
+        weights: kernel (E, G), bias (G,), recurrent kernel (U, G), recurrent bias (1, G) or (0, G).
+        states: Float (B, U), one or two.
+        mask: Bool (B, T), or None.
+        backwards: Whether to run from the last step to the first; outputs are in that order.
+        zeros: Whether outputs are 0 where the mask is False, rather than the output before.
+        training: See `recurrence`.
+
+    Returns:
+        Outputs (B, T, U) and the last states.
+    """
+    kernel, bias, recurrent, recurrent_bias = (tf.convert_to_tensor(w) for w in weights)
+    x = tf.transpose(sequences, [1, 0, 2])  # (T, B, E)
+    real = tf.zeros([*tf.unstack(tf.shape(x)[:2]), 0], tf.bool)
+    if mask is not None:
+        real = tf.transpose(tf.cast(mask, tf.bool))[..., None]  # (T, B, 1)
+    if backwards:
+        x, real = tf.reverse(x, [0]), tf.reverse(real, [0])
+    projected = affine(x, kernel, bias)
+    wide = tf.float64 if kernel.dtype == tf.float64 else tf.float32
+    states = tuple(tf.cast(state, wide) for state in states)
+    recurrent_bias = tf.reshape(recurrent_bias, [-1])
+    outputs, states = recurrence(
+        gates, projected, recurrent, recurrent_bias, states, real, training
+    )
+    if mask is not None:
+        shown = real if zeros else tf.cumsum(tf.cast(real, tf.int32)) > 0
+        outputs = tf.where(shown, outputs, tf.zeros_like(outputs))
+    return tf.transpose(outputs, [1, 0, 2]), states

@@ -1,0 +1,54 @@
+"""Splitting a batch, and the threads of a process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_attn import configure_cpu
+from keras_attn.kernels import cores
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2, 7])
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_parts_are_the_whole_in_order(rows, number):
+    given = {"x": tf.range(rows * 2)}, tf.reshape(tf.range(rows * 2), [rows * 2, 1])
+    parts = cores.split(given, number)
+    assert len(parts) == number
+    np.testing.assert_array_equal(tf.concat([p[0]["x"] for p in parts], 0), given[0]["x"])
+    np.testing.assert_array_equal(tf.concat([p[1] for p in parts], 0), given[1])
+    sizes = [int(tf.shape(p[1])[0]) for p in parts]
+    assert max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize("wrong", [0, -1, 10_000, 1.5, "2", True])
+def test_impossible_numbers_of_cores_are_refused(wrong):
+    before = cores.parts()
+    with pytest.raises(ValueError, match="cores: expected an int from 1 to"):
+        configure_cpu(wrong)
+    assert cores.parts() == before
+
+
+def test_threads_are_set_before_tensorflow_starts_and_not_after():
+    code = """
+import keras_attn, tensorflow as tf
+from keras_attn.kernels import cores
+keras_attn.configure_cpu(2)
+assert cores.parts() == 2
+tf.constant(1) + 1
+assert tf.config.threading.get_intra_op_parallelism_threads() == 1
+assert tf.config.threading.get_inter_op_parallelism_threads() == 2
+keras_attn.configure_cpu(2)  # nothing changes
+try:
+    keras_attn.configure_cpu(1)
+except RuntimeError as error:
+    print(error)
+assert cores.parts() == 2
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "TensorFlow has started" in done.stdout

@@ -1,0 +1,48 @@
+"""What the doctor sees."""
+
+from __future__ import annotations
+
+import pytest
+
+from keras_attn.kernels import cores, doctor
+
+INFO = "processor\t: 0\nflags\t\t: fpu avx2 amx_bf16 avx512_bf16\n\nprocessor\t: 1\nflags\t: fpu\n"
+
+
+def found():
+    return {finding.name: finding for finding in doctor.findings()}
+
+
+def test_flags_are_read_off_the_first_processor():
+    assert doctor.flags(INFO) == {"fpu", "avx2", "amx_bf16", "avx512_bf16"}
+    assert doctor.flags("") == set()
+
+
+@pytest.mark.parametrize("has, fast", [({"amx_bf16"}, True), ({"avx2"}, False)])
+def test_half_precision_is_advised_where_it_is_fast(monkeypatch, has, fast):
+    monkeypatch.setattr(doctor, "flags", lambda: has)
+    assert bool(found()["bfloat16"].advice) == fast
+    assert ("amx_bf16" in found()["bfloat16"].found) == fast
+
+
+def test_splitting_is_advised_until_it_is_done(monkeypatch):
+    monkeypatch.setattr(cores, "available", lambda: 2)
+    monkeypatch.setattr(cores, "_parts", 1)
+    assert "configure_cpu" in found()["threads"].advice
+    monkeypatch.setattr(cores, "_parts", 2)
+    assert found()["threads"].advice == ""
+    assert "2 cores" in found()["threads"].found
+    monkeypatch.setattr(cores, "_parts", 1)
+    monkeypatch.setattr(cores, "available", lambda: 1)
+    assert found()["threads"].advice == ""
+
+
+@pytest.mark.parametrize("value, on", [("0", False), ("1", True)])
+def test_onednn(monkeypatch, value, on):
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", value)
+    assert (found()["oneDNN"].found == "on") == on
+    assert bool(found()["oneDNN"].advice) != on
+
+
+def test_the_library_says_where_recurrences_run():
+    assert "kernels" in found()["GPU"].found or "cuDNN" in found()["GPU"].found

@@ -1,0 +1,37 @@
+"""Products against their plain form."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_attn.kernels.products import affine, column_sums
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (2, 4, 3), (0, 3), (2, 0, 3)])
+def test_affine_is_a_product_and_a_sum(shape):
+    rng = np.random.default_rng(0)
+    given = [tf.constant(rng.normal(size=s)) for s in (shape, (3, 6), (6,))]
+
+    def run(function):
+        with tf.GradientTape() as outer:
+            outer.watch(given)
+            with tf.GradientTape() as tape:
+                tape.watch(given)
+                y = function(*given)
+                loss = tf.reduce_sum(tf.sin(y))
+            first = tape.gradient(loss, given)
+            loss = tf.add_n([tf.reduce_sum(x**2) for x in first])
+        return [y, *first, *outer.gradient(loss, given)]
+
+    found = run(affine)
+    expected = run(lambda x, kernel, bias: tf.tensordot(x, kernel, 1) + bias)
+    for x, y in zip(found, expected, strict=True):
+        assert x.shape == y.shape
+        np.testing.assert_allclose(x, y, atol=1e-11)
+
+
+def test_column_sums():
+    x = np.random.default_rng(0).normal(size=(7, 3))
+    np.testing.assert_allclose(column_sums(tf.constant(x)), x.sum(0), atol=1e-12)

@@ -1,0 +1,84 @@
+"""The folded step against the plain one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from small_models import EVERY, randomised, shared, small, some_ids
+
+from keras_attn import kernels, zoo
+from keras_attn.models import folding
+
+OPTIONS = {
+    "order": {"order": "attend_update"},
+    "input feeding": {"input_feeding": True},
+    "gru": {"cell": "gru"},
+    "layers": {"num_layers": 2, "residual": True},
+    "tied": {"tie_readout": True},
+    "double": {"dtype": "float64"},
+    "linear": {"readout": "linear"},
+    "heads": {"num_heads": 2, "scorer": "general"},
+    "coverage": {"scorer": "coverage"},
+    "all fed": {"order": "attend_update", "input_feeding": True, "cell": "gru", "num_layers": 2},
+}
+
+
+def walk(model, stepper, width=2, steps=4):
+    """Return the logits and alignments of some steps of two rows a source, and the last state."""
+    source, _ = some_ids(model)
+    memory, state = model.encode(source)
+    state = tf.nest.map_structure(lambda x: tf.repeat(x, width, axis=0), state)
+    step = stepper(model, memory)
+    ids = np.random.default_rng(0).integers(-1, model.target_size + 2, (steps, 2 * len(source)))
+    found = []
+    for token_ids in ids:
+        logits, alignments, state = step(tf.constant(token_ids), state)
+        found += [logits, alignments]
+    return [*found, *tf.nest.flatten(state)]
+
+
+def assert_same(model):
+    plain = walk(model, lambda m, memory: lambda ids, state: m.step(ids, state, memory))
+    folded = walk(model, folding.stepper)
+    precision = 1e-12 if model.compute_dtype == "float64" else 2e-5
+    for x, y in zip(folded, plain, strict=True):
+        assert x.shape == y.shape and x.dtype == y.dtype
+        np.testing.assert_allclose(x, y, atol=precision * max(1, np.abs(y).max(initial=0)))
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_it_is_the_plain_step_for_every_name(name):
+    assert_same(shared(name))
+
+
+@pytest.mark.parametrize("what", OPTIONS)
+def test_it_is_the_plain_step_whatever_is_folded(what):
+    model = small("attention", **OPTIONS[what])
+    assert folding._folds(model)
+    assert_same(model)
+
+
+@pytest.mark.parametrize(
+    "name, options",
+    [
+        ("attention", {"target": folding.LARGEST_TABLE + 1}),
+        ("attention", {"cell": "gru_before"}),
+        ("attention", {"cell": "simple_rnn"}),
+        ("attention", {"dtype": "mixed_bfloat16"}),
+        ("attention", {"readout": "maxout"}),
+        ("attention", {"start": "summary"}),
+        ("attention", {"readout_state": "previous"}),
+        ("attention_copy", {}),
+        ("context_every_step", {}),
+    ],
+)
+def test_what_reads_embeddings_or_has_none_is_left_as_it_is(name, options):
+    options = {"source": 9, "target": 9, "units": 4, "embedding_size": 4, **options}
+    model = randomised(zoo.build(name, **options))
+    assert not folding._folds(model)
+
+
+def test_plain_folds_nothing():
+    with kernels.plain():
+        assert not folding._folds(shared("attention"))
