@@ -11,6 +11,7 @@ environment.check()
 
 from keras_attn import (  # noqa: E402
     datasets,
+    kernels,
     layers,
     plots,
     scoring,
@@ -29,6 +30,7 @@ __all__ = [
     "Seq2Seq",
     "configure_cpu",
     "datasets",
+    "kernels",
     "layers",
     "plots",
     "scoring",

@@ -54,18 +54,12 @@ class Fast:
         """Run over sequences (B, T, E); see `keras.layers.RNN`."""
         if not applies(self, training):
             return super().inner_loop(sequences, initial_state, mask, training=training)
-        mask = keras.tree.flatten(mask)[0] if mask is not None else None
-        bias = tf.reshape(self.cell.bias, [-1, self.cell.kernel.shape[-1]])
-        outputs, states = run(
-            self.gates,
-            sequences,
-            (self.cell.kernel, bias[0], self.cell.recurrent_kernel, bias[1:]),
-            initial_state,
-            mask,
-            backwards=self.go_backwards,
-            zeros=self.zero_output_for_mask,
-            training=training,
-        )
+        cell = self.cell
+        bias = tf.reshape(cell.bias, [-1, cell.kernel.shape[-1]])
+        weights = cell.kernel, bias[0], cell.recurrent_kernel, bias[1:]
+        weights = tuple(tf.convert_to_tensor(w) for w in weights)
+        real = _column(mask, sequences)
+        outputs, states = run(self, weights, sequences, tuple(initial_state), real, training)
         return outputs[:, -1], outputs, list(states)
 
 
@@ -83,37 +77,44 @@ class GRU(Fast, keras.layers.GRU):
     gates = gates.GRU
 
 
-def run(gates, sequences, weights, states, mask, backwards, zeros, training):
+def run(layer, weights, sequences, states, real, training):
     """Project and run, as Keras' `rnn` does.
 
     Args:
-        gates: See `recurrence`.
-        sequences: Float (B, T, E).
+        layer: An `LSTM` or a `GRU`, which says in which direction, and what masked outputs are.
         weights: kernel (E, G), bias (G,), recurrent kernel (U, G), recurrent bias (1, G) or (0, G).
+        sequences: Float (B, T, E).
         states: Float (B, U), one or two.
-        mask: Bool (B, T), or None.
-        backwards: Whether to run from the last step to the first; outputs are in that order.
-        zeros: Whether outputs are 0 where the mask is False, rather than the output before.
+        real: Bool (B, T, 1), or (B, T, 0) where all steps are.
         training: See `recurrence`.
 
     Returns:
         Outputs (B, T, U) and the last states.
     """
-    kernel, bias, recurrent, recurrent_bias = (tf.convert_to_tensor(w) for w in weights)
-    x = tf.transpose(sequences, [1, 0, 2])  # (T, B, E)
-    real = tf.zeros([*tf.unstack(tf.shape(x)[:2]), 0], tf.bool)
-    if mask is not None:
-        real = tf.transpose(tf.cast(mask, tf.bool))[..., None]  # (T, B, 1)
-    if backwards:
+    kernel, bias, recurrent, recurrent_bias = weights
+    x, real = (tf.transpose(x, [1, 0, 2]) for x in (sequences, real))
+    if layer.go_backwards:
         x, real = tf.reverse(x, [0]), tf.reverse(real, [0])
-    projected = affine(x, kernel, bias)
     wide = tf.float64 if kernel.dtype == tf.float64 else tf.float32
-    states = tuple(tf.cast(state, wide) for state in states)
-    recurrent_bias = tf.reshape(recurrent_bias, [-1])
     outputs, states = recurrence(
-        gates, projected, recurrent, recurrent_bias, states, real, training
+        layer.gates,
+        affine(x, kernel, bias),
+        recurrent,
+        tf.reshape(recurrent_bias, [-1]),
+        tuple(tf.cast(state, wide) for state in states),
+        real,
+        training,
     )
-    if mask is not None:
-        shown = real if zeros else tf.cumsum(tf.cast(real, tf.int32)) > 0
+    if real.shape[-1] != 0:
+        shown = real
+        if not layer.zero_output_for_mask:  # but the output before, once there has been one
+            shown = tf.cumsum(tf.cast(real, tf.int32)) > 0
         outputs = tf.where(shown, outputs, tf.zeros_like(outputs))
     return tf.transpose(outputs, [1, 0, 2]), states
+
+
+def _column(mask, sequences):
+    """Return Keras' mask, (B, T) or None, as bool (B, T, 1) or (B, T, 0)."""
+    if mask is None:
+        return tf.zeros(tf.concat([tf.shape(sequences)[:2], [0]], 0), tf.bool)
+    return tf.cast(keras.tree.flatten(mask)[0], tf.bool)[..., None]
