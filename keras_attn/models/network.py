@@ -23,6 +23,9 @@ from keras_attn.types import BOS, DecoderState, Memory, Output
 # Layers that the model makes itself, by attribute; other layers save whether they are trained.
 OWN_LAYERS = ("source_embedding", "target_embedding", "projection")
 
+# What a step on tokens goes round: a subclass that overrides one of them gets Keras' own step.
+STEP_METHODS = ("call", "compute_loss", "compute_metrics")
+
 save, load = keras.saving.serialize_keras_object, keras.saving.deserialize_keras_object
 
 
@@ -339,7 +342,8 @@ class Network(keras.Model):
             **kwargs,
         )
         self.scheduled_sampling = scheduled_sampling
-        self.only_auto_metrics = isinstance(metrics, str) and not weighted_metrics
+        others = weighted_metrics or kwargs.get("loss_weights")
+        self.measures_as_usual = (isinstance(metrics, str) or not metrics) and not others
 
     def get_compile_config(self):
         """Return what `compile` was given, for saving."""
@@ -363,10 +367,12 @@ class Network(keras.Model):
 
     def _steps_on_tokens(self) -> bool:
         """Return whether loss and metrics are known to be means over tokens, and nothing else."""
-        means = isinstance(self.loss, losses.TokenMean) and self.only_auto_metrics
+        means = isinstance(self.loss, losses.TokenMean) and self.measures_as_usual
         plain = not self.decoder.terms_depth and not self.decoder.gate.copies
         once = losses.num_replicas() == 1 and not self.jit_compile
-        return means and plain and once and not self._samples() and bool(self.trainable_weights)
+        ours = all(getattr(type(self), name) is getattr(Network, name) for name in STEP_METHODS)
+        sampled = self._samples() or not self.trainable_weights
+        return means and plain and once and ours and not sampled
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Compute the loss, in which padding has weight 0, and the terms that attention adds."""

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from small_models import CHEAP, FEW, FEW_SPOKEN, small
 
+from keras_attn import Seq2Seq
 from keras_attn.kernels import cores
 from keras_attn.models import network
 from keras_attn.training import TokenMean
+from keras_attn.training.metrics import TokenAccuracy
 
 PAIRS = [*FEW, "b", "hello"], [*FEW_SPOKEN, "b", "o l l e h"]
 
@@ -47,3 +49,37 @@ def test_a_step_is_that_of_keras_whatever_the_parts(monkeypatch, options, fit):
         assert found.keys() == history.keys()
         for key, values in history.items():
             np.testing.assert_allclose(found[key], values, rtol=1e-5)
+
+
+class Twice(Seq2Seq):
+    """A model with a loss of its own."""
+
+    def compute_loss(self, *arguments, **options):
+        return 2 * super().compute_loss(*arguments, **options)
+
+
+def fitted(monkeypatch, cls=Seq2Seq, **options):
+    """Return the loss of an epoch, and whether the step was that on tokens."""
+    calls = []
+    step = network.stepping.step
+    monkeypatch.setattr(network.stepping, "step", lambda *x: calls.append(x) or step(*x))
+    model = small("attention", dropout=0.0, **CHEAP)
+    if cls is not Seq2Seq:
+        twin = cls.from_config(model.get_config())
+        twin.set_weights(model.get_weights())
+        model = twin
+    model.compile(keras.optimizers.SGD(0.0), **options)
+    return model.fit(*PAIRS, batch_size=6, verbose=0).history["loss"][0], bool(calls)
+
+
+def test_what_a_user_brings_is_used(monkeypatch):
+    loss, on_tokens = fitted(monkeypatch)
+    assert on_tokens and fitted(monkeypatch, metrics=None) == (loss, True)
+    for double in ({"cls": Twice}, {"loss_weights": [2.0]}):
+        found, on_tokens = fitted(monkeypatch, **double)
+        assert not on_tokens
+        np.testing.assert_allclose(found, 2 * loss, rtol=1e-5)
+    for options in ({"metrics": [TokenAccuracy()]}, {"weighted_metrics": [TokenAccuracy("again")]}):
+        found, on_tokens = fitted(monkeypatch, **options)
+        assert not on_tokens
+        np.testing.assert_allclose(found, loss, rtol=1e-5)

@@ -123,7 +123,7 @@ def test_the_folder_has_the_best_model(tmp_path):
 
 
 def test_several_references_count():
-    model = learner()
+    model = small_models.shared("attention")
     found = model.generation_metrics(["abc"], [["wrong", model.generate("abc")]])
     assert found == {"exact_match": 1.0, "edit_distance_rate": 0.0}
 
