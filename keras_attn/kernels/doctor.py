@@ -53,6 +53,8 @@ def _cores():
 
 
 def _threads():
+    if tf.config.list_physical_devices("GPU"):
+        return Finding("threads", "TensorFlow's own, beside a GPU")
     if cores.parts() > 1:
         return Finding("threads", f"batches are split over {cores.parts()} cores in training")
     if cores.available() == 1:
@@ -73,7 +75,10 @@ def _onednn():
 
 
 def _half_precision():
-    has = [name for name in HALF if name in flags()]
+    known = flags()
+    has = [name for name in HALF if name in known]
+    if not known:
+        return Finding("bfloat16", "unknown: the system does not tell what the processor has")
     if not has:
         return Finding("bfloat16", "no instructions for it: dtype='mixed_bfloat16' would be slower")
     advice = 'train with dtype="mixed_bfloat16": weights and states stay float32'

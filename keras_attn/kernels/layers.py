@@ -110,11 +110,14 @@ def run(layer, weights, sequences, states, real, training):
         if not layer.zero_output_for_mask:  # but the output before, once there has been one
             shown = tf.cumsum(tf.cast(real, tf.int32)) > 0
         outputs = tf.where(shown, outputs, tf.zeros_like(outputs))
-    return tf.transpose(outputs, [1, 0, 2]), states
+    outputs = tf.transpose(outputs, [1, 0, 2])
+    outputs.set_shape([*sequences.shape[:2], outputs.shape[-1]])  # Keras' wrappers go by it
+    return outputs, states
 
 
 def _column(mask, sequences):
-    """Return Keras' mask, (B, T) or None, as bool (B, T, 1) or (B, T, 0)."""
+    """Return Keras' mask, (B, T), (B, T, 1) or None, as bool (B, T, 1) or (B, T, 0)."""
+    rows, steps = tf.unstack(tf.shape(sequences)[:2])
     if mask is None:
-        return tf.zeros(tf.concat([tf.shape(sequences)[:2], [0]], 0), tf.bool)
-    return tf.cast(keras.tree.flatten(mask)[0], tf.bool)[..., None]
+        return tf.zeros([rows, steps, 0], tf.bool)
+    return tf.reshape(tf.cast(keras.tree.flatten(mask)[0], tf.bool), [rows, steps, 1])

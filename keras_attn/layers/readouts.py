@@ -23,12 +23,7 @@ class Readout(Component):
 
     Returns:
         Features, float (N, F), with F = `depth(U, D, E)`.
-
-    Attributes:
-        reads_embedded: Whether the step's input matters.
     """
-
-    reads_embedded = True
 
     def depth(self, units: int, context_depth: int, embedding_size: int) -> int:
         """Return the width F of the features."""
@@ -46,8 +41,6 @@ class Readout(Component):
 @readouts.register("linear")
 class LinearReadout(Readout):
     """State and context as they are, [s; c]."""
-
-    reads_embedded = False
 
     def depth(self, units, context_depth, embedding_size):
         """See `Readout.depth`."""
@@ -84,8 +77,6 @@ class TanhReadout(DenseReadout):
 
     Source: Luong, Pham & Manning 2015, arXiv:1508.04025, eq. 5. Deviations: none.
     """
-
-    reads_embedded = False
 
     def build(self, units, context_depth, embedding_size):
         """See `Readout.build`."""

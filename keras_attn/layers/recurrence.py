@@ -96,13 +96,20 @@ class Recurrence(Component):
 
         return self._stacked(inputs, run, training)
 
-    def step(self, inputs, states, training=False, cells=None):
+    @property
+    def cells(self) -> tuple[Any, ...]:
+        """The cells of the layers: functions of (inputs, states, training)."""
+        return tuple(layer.cell for layer in self.layers)
+
+    def step(self, inputs, states, training=False):
         """Run one step over inputs (N, I): the output (N, U) and the next states.
 
-        The recurrent dropout mask is that of `one_sequence`, or, outside of it, a new one. `cells`
-        stand in for those of the layers, if given.
+        The recurrent dropout mask is that of `one_sequence`, or, outside of it, a new one.
         """
-        cells = cells or [layer.cell for layer in self.layers]
+        return self.step_by(self.cells, inputs, states, training)
+
+    def step_by(self, cells, inputs, states, training=False):
+        """Run one step with these cells in place of the layers' own."""
         following: list[tuple] = []
 
         def run(i, x):

@@ -12,15 +12,22 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from keras_attn import kernels
+from keras_attn.layers.attention import Attention
 from keras_attn.layers.base import inside
 from keras_attn.layers.contexts import AttentionContext
-from keras_attn.layers.orders import UpdateAttend
-from keras_attn.layers.readouts import TanhReadout
+from keras_attn.layers.decoder import Decoder
+from keras_attn.layers.orders import AttendUpdate, UpdateAttend
+from keras_attn.layers.readouts import LinearReadout, TanhReadout
+from keras_attn.layers.recurrence import Recurrence
 from keras_attn.layers.starts import TokenStart
 from keras_attn.types import DecoderState, Memory
 
 # Ids of a vocabulary whose projections are worth a table for a single search.
 LARGEST_TABLE = 512
+FOLDED = (
+    *(Decoder, Recurrence, UpdateAttend, AttendUpdate, TokenStart),
+    *(TanhReadout, LinearReadout),  # which do not read the embeddings
+)
 
 
 def stepper(model, memory: Memory):
@@ -34,7 +41,7 @@ def stepper(model, memory: Memory):
         return lambda token_ids, state: model.step(token_ids, state, memory)
     decoder = model.decoder
     recurrence = _Recurrence(decoder.recurrence, model.embedding_size)
-    table = recurrence.projected(model.target_embedding.embeddings)
+    table = recurrence.projected(model.target_embedding(tf.range(model.target_size)))
     readout, memory = _readout(decoder, memory)
 
     def step(token_ids, state):
@@ -53,11 +60,12 @@ def _folds(model) -> bool:
     """Return whether there is anything to fold, and nothing that reads the embeddings besides."""
     decoder = model.decoder
     first = decoder.recurrence.layers[0]
-    fast = isinstance(first, kernels.LSTM | kernels.GRU) and kernels.applies(first, training=False)
-    reads = type(decoder.start) is not TokenStart or decoder.gate.copies
-    reads |= decoder.readout.reads_embedded or decoder.readout_state != "current"
+    fast = type(first) in (kernels.LSTM, kernels.GRU) and kernels.applies(first, training=False)
+    parts = decoder, decoder.recurrence, decoder.order, decoder.start, decoder.readout
+    known = all(type(part) in FOLDED for part in parts)  # a subclass may do anything
+    plain = decoder.readout_state == "current" and not decoder.gate.copies
     small = decoder.feedback and model.target_size <= LARGEST_TABLE
-    return fast and small and not reads and model.compute_dtype in ("float32", "float64")
+    return fast and known and plain and small and model.compute_dtype in ("float32", "float64")
 
 
 class _Recurrence(NamedTuple):
@@ -74,8 +82,8 @@ class _Recurrence(NamedTuple):
 
     def step(self, inputs, states, training=False):
         """See `Recurrence.step`."""
-        cells = [self._first, *(layer.cell for layer in self.of.layers[1:])]
-        return self.of.step(inputs, states, training, cells=cells)
+        cells = self._first, *self.of.cells[1:]
+        return self.of.step_by(cells, inputs, states, training)
 
     def _first(self, inputs, states, training):
         layer = self.of.layers[0]
@@ -94,13 +102,20 @@ class _Recurrence(NamedTuple):
 def _readout(decoder, memory):
     """Return a function of (state, context) to features, and a memory whose contexts suit it."""
     readout, context = decoder.readout, decoder.context
-    single = isinstance(context, AttentionContext) and context.attention.num_heads == 1
-    if not (
-        single and isinstance(readout, TanhReadout) and isinstance(decoder.order, UpdateAttend)
-    ):
+    sums = type(decoder.order) is UpdateAttend and _sums_values(context)
+    quantised = isinstance(readout, TanhReadout) and readout.combine.quantization_mode is not None
+    if not sums or type(readout) is not TanhReadout or quantised:
         return lambda state, found: readout.features(state, found, found[:, :0]), memory
     of_context, of_state = tf.split(readout.combine.kernel, [memory.values.shape[-1], -1], axis=0)
     values = tf.reshape(memory.values, [-1, memory.values.shape[-1]])
     shape = [*tf.unstack(tf.shape(memory.values)[:2]), of_context.shape[1]]
     folded = memory._replace(values=tf.reshape(tf.matmul(values, of_context), shape))
-    return lambda state, found: tf.tanh(found + tf.matmul(state, of_state)), folded
+    squash = readout.combine.activation
+    return lambda state, found: squash(found + tf.matmul(state, of_state)), folded
+
+
+def _sums_values(context) -> bool:
+    """Return whether contexts are weighed sums of the values, and nothing else."""
+    if type(context) is not AttentionContext or type(context.attention) is not Attention:
+        return False
+    return context.attention.num_heads == 1

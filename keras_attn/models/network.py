@@ -23,8 +23,8 @@ from keras_attn.types import BOS, DecoderState, Memory, Output
 # Layers that the model makes itself, by attribute; other layers save whether they are trained.
 OWN_LAYERS = ("source_embedding", "target_embedding", "projection")
 
-# What a step on tokens goes round: a subclass that overrides one of them gets Keras' own step.
-STEP_METHODS = ("call", "compute_loss", "compute_metrics")
+# What a step on tokens goes round: a model with one of them of its own gets Keras' own step.
+STEP_METHODS = ("call", "project", "compute_loss", "compute_metrics")
 
 save, load = keras.saving.serialize_keras_object, keras.saving.deserialize_keras_object
 
@@ -183,14 +183,17 @@ class Network(keras.Model):
 
     def stepper(self, memory: Memory):
         """Return `step` of one memory in inference, (token_ids, state), for many steps in a row."""
+        if self._overrides("step"):
+            return lambda token_ids, state: self.step(token_ids, state, memory)
         return folding.stepper(self, memory)
 
-    def call(self, inputs, training: bool = False):
+    def call(self, inputs, training: bool = False, features: bool = False):
         """Predict every next token of given targets.
 
         Args:
             inputs: Dict of "source", int (B, S), and "target_in", int (B, T).
             training: Whether to drop out.
+            features: Whether to return what `project` reads, (B, T, F), in place of logits.
 
         Returns:
             Logits, at least float32 (B, T, V), or (B, T, V + S) with copying, where they are
@@ -203,14 +206,10 @@ class Network(keras.Model):
             logits, terms = self._sampled(target_in, state, memory)
         else:
             output = self._unrolled(target_in, state, memory, training)
+            if features:
+                return output.features
             logits, terms = self._logits(output, memory), output.terms
         return Trained(logits, terms) if training and self.decoder.terms_depth else logits
-
-    def features(self, inputs, training: bool = False):
-        """Return what the vocabulary projection reads, (B, T, F); `inputs` as for `call`."""
-        memory, state = self.encode(inputs["source"], training=training)
-        target_in = ops.convert_to_tensor(inputs["target_in"])
-        return self._unrolled(target_in, state, memory, training).features
 
     def project(self, features):
         """Return logits (..., V) of features (..., F), at least float32."""
@@ -343,13 +342,17 @@ class Network(keras.Model):
         )
         self.scheduled_sampling = scheduled_sampling
         others = weighted_metrics or kwargs.get("loss_weights")
-        self.measures_as_usual = (isinstance(metrics, str) or not metrics) and not others
+        self.usual_metrics = "others"
+        if (isinstance(metrics, str) or not metrics) and not others:
+            self.usual_metrics = "auto" if metrics else "none"
 
     def get_compile_config(self):
         """Return what `compile` was given, for saving."""
         config = super().get_compile_config()
         if config:
             config["metrics"] = None
+            if self.usual_metrics == "auto":
+                config["metrics"], config["weighted_metrics"] = "auto", None
             config["scheduled_sampling"] = save(self.scheduled_sampling)
         return config
 
@@ -362,15 +365,24 @@ class Network(keras.Model):
     def train_step(self, data):
         """Train on one batch, as `keras.Model.train_step` does."""
         if not self._steps_on_tokens():
-            return super().train_step(data)
-        return stepping.step(self, *keras.utils.unpack_x_y_sample_weight(data))
+            return self.step_on_rows(data)
+        return stepping.step(self, data)
+
+    def step_on_rows(self, data):
+        """Train on one batch by Keras' own step, which takes any loss and metrics."""
+        return super().train_step(data)
+
+    def _overrides(self, *names) -> bool:
+        """Return whether this model, or its class, has methods of its own by one of the names."""
+        bound = [getattr(getattr(self, name), "__func__", self) for name in names]
+        return any(x is not getattr(Network, n) for n, x in zip(names, bound, strict=True))
 
     def _steps_on_tokens(self) -> bool:
         """Return whether loss and metrics are known to be means over tokens, and nothing else."""
-        means = isinstance(self.loss, losses.TokenMean) and self.measures_as_usual
+        means = losses.is_cross_entropy(self.loss) and self.usual_metrics != "others"
         plain = not self.decoder.terms_depth and not self.decoder.gate.copies
         once = losses.num_replicas() == 1 and not self.jit_compile
-        ours = all(getattr(type(self), name) is getattr(Network, name) for name in STEP_METHODS)
+        ours = not self._overrides(*STEP_METHODS) and type(self).metrics is Network.metrics
         sampled = self._samples() or not self.trainable_weights
         return means and plain and once and ours and not sampled
 

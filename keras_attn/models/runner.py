@@ -145,10 +145,10 @@ class Runner:
         model = self.model
 
         def parts(source_ids, memory, settings, how, steps):
-            def plain(token_ids, state):  # a graph of one step has nothing to fold
+            def unfolded(token_ids, state):  # a graph of one step has nothing to fold
                 return model.step(token_ids, state, memory)
 
-            return _parts(model, source_ids, plain, settings, how, 1, steps)
+            return _parts(model, source_ids, unfolded, settings, how, 1, steps)
 
         def first(source_ids, settings, how, steps):
             memory, state = model.encode(source_ids)

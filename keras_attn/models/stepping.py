@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import keras
 import tensorflow as tf
 
 from keras_attn.kernels import cores
@@ -27,22 +28,24 @@ class Part(NamedTuple):
     weights: Any
 
 
-def step(model, x, y, sample_weight=None) -> dict[str, Any]:
+def step(model, data) -> dict[str, Any]:
     """Train a model on one batch, as Keras' `train_step` does.
 
     Args:
         model: A `Network` whose loss and metrics are means over tokens, so that neither which rows
             they stand in nor what stands at padding matters.
-        x: Dict of ids (B, S) and (B, T).
-        y: Int (B, T).
-        sample_weight: Float (B,), (B, 1) or (B, T), or None.
+        data: What Keras' `train_step` gets: a dict of ids (B, S) and (B, T), int (B, T), and
+            perhaps weights, float (B,), (B, 1) or (B, T).
 
     Returns:
         The metrics' results.
     """
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     weights = losses.token_weights(y, sample_weight)
     with tf.GradientTape() as tape:
         parts = [_part(model, *rows) for rows in cores.split((x, y, weights), cores.parts())]
+        if _adds_losses(model):
+            return model.step_on_rows(data)
         loss = _loss(model, parts)
         model.metrics[0].update_state(loss, sample_weight=tf.shape(y)[0])
         scaled = model.optimizer.scale_loss(loss)
@@ -61,8 +64,14 @@ def _part(model, x, y, weights) -> Part:
         """Return (B, T, ...) at the real tokens, (1, n, ...)."""
         return tf.expand_dims(tf.gather(tf.reshape(values, [-1, *values.shape[2:]]), real), 0)
 
-    logits = model.project(picked(model.features(x, training=True)))
+    logits = model.project(picked(model(x, training=True, features=True)))
     return Part(x, picked(y), logits, picked(weights))
+
+
+def _adds_losses(model) -> bool:
+    """Return whether layers add losses of what runs through them, which parts would change."""
+    of_weights = [w for w in model.trainable_variables if w.regularizer is not None]
+    return len(model.losses) > len(of_weights)
 
 
 def _loss(model, parts):

@@ -145,6 +145,12 @@ class TokenMean(keras.losses.Loss):
         return {"name": self.name, "loss": loss, "label_smoothing": self.label_smoothing}
 
 
+def is_cross_entropy(loss: Any) -> bool:
+    """Return whether a loss is the mean cross-entropy over tokens, wherever in a row they stand."""
+    plain = keras.losses.SparseCategoricalCrossentropy
+    return type(loss) is TokenMean and (loss.loss is None or type(loss.loss) is plain)
+
+
 def by_name(loss: Any, label_smoothing: float = 0.0) -> Any:
     """Return the loss that `compile` means: "auto" and names average over tokens, objects stay.
 

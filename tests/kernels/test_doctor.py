@@ -23,6 +23,8 @@ def test_half_precision_is_advised_where_it_is_fast(monkeypatch, has, fast):
     monkeypatch.setattr(doctor, "flags", lambda: has)
     assert bool(found()["bfloat16"].advice) == fast
     assert ("amx_bf16" in found()["bfloat16"].found) == fast
+    monkeypatch.setattr(doctor, "flags", set)
+    assert "unknown" in found()["bfloat16"].found and not found()["bfloat16"].advice
 
 
 def test_splitting_is_advised_until_it_is_done(monkeypatch):

@@ -80,3 +80,29 @@ def test_the_last_output_alone_is_that_of_keras():
     ours.build(x.shape)
     ours.set_weights(stock.get_weights())
     np.testing.assert_allclose(ours(x, mask=mask), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("cls", [kernels.LSTM, kernels.GRU])
+@pytest.mark.parametrize("steps", [5, None])
+def test_wrappers_of_keras_see_the_shapes_of_keras(cls, steps):
+    """`TimeDistributed` goes by static shapes, and would mix rows and steps up without them."""
+    inputs = keras.Input((steps, 3))
+    outputs = keras.layers.TimeDistributed(keras.layers.Dense(2))(
+        cls(4, return_sequences=True)(inputs)
+    )
+    assert keras.Model(inputs, outputs).predict(np.zeros((4, 5, 3)), verbose=0).shape == (4, 5, 2)
+
+
+def test_masks_may_have_an_axis_more():
+    x = np.random.default_rng(0).normal(size=(2, 5, 3)).astype("float32")
+    mask = tf.constant([[1, 1, 0, 0, 0], [0, 1, 1, 1, 0]]) > 0
+    layer = kernels.GRU(4)
+    np.testing.assert_array_equal(layer(x, mask=mask[..., None]), layer(x, mask=mask))
+
+
+def test_keras_still_asks_for_the_loop(monkeypatch):
+    calls = []
+    run = fast.run
+    monkeypatch.setattr(fast, "run", lambda *x: calls.append(x) or run(*x))
+    kernels.LSTM(4)(np.zeros((2, 5, 3), "float32"))
+    assert len(calls) == 1

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from small_models import EVERY, randomised, shared, small, some_ids
+from small_models import EVERY, WORDS, randomised, shared, small, some_ids
 
-from keras_attn import kernels, zoo
+from keras_attn import Seq2Seq, kernels, layers, zoo
 from keras_attn.models import folding
 
 OPTIONS = {
@@ -82,3 +83,38 @@ def test_what_reads_embeddings_or_has_none_is_left_as_it_is(name, options):
 def test_plain_folds_nothing():
     with kernels.plain():
         assert not folding._folds(shared("attention"))
+
+
+class Ending(Seq2Seq):
+    """A model that always ends."""
+
+    def step(self, token_ids, state, memory, training=False):
+        logits, alignments, state = super().step(token_ids, state, memory, training)
+        return logits + 100 * tf.one_hot(2, tf.shape(logits)[-1]), alignments, state
+
+
+def test_a_step_of_ones_own_is_searched():
+    model = small("attention")
+    ending = Ending.from_config(model.get_config())
+    assert set(ending.search(WORDS, max_length=6).lengths.ravel()) == {1}
+
+
+def test_what_a_subclass_does_is_done():
+    class Scaled(layers.TanhReadout):
+        def features(self, state, context, embedded):
+            return 3 * super().features(state, context, embedded)
+
+    class Doubled(layers.AttentionContext):
+        def step(self, query, memory, state, training=False):
+            context, *rest = super().step(query, memory, state, training)
+            return context**2, *rest
+
+    attention = layers.Attention("general")
+    for options in ({"readout": Scaled()}, {"context": Doubled(attention)}):
+        assert_same(randomised(zoo.build("attention", source=9, target=9, units=4, **options)))
+
+
+def test_another_activation_of_the_readout_is_kept():
+    model = small("attention")
+    model.decoder.readout.combine.activation = keras.activations.relu
+    assert_same(model)

@@ -11,6 +11,7 @@ from keras_attn import Seq2Seq
 from keras_attn.kernels import cores
 from keras_attn.models import network
 from keras_attn.training import TokenMean
+from keras_attn.training.losses import serializable
 from keras_attn.training.metrics import TokenAccuracy
 
 PAIRS = [*FEW, "b", "hello"], [*FEW_SPOKEN, "b", "o l l e h"]
@@ -83,3 +84,90 @@ def test_what_a_user_brings_is_used(monkeypatch):
         found, on_tokens = fitted(monkeypatch, **options)
         assert not on_tokens
         np.testing.assert_allclose(found, loss, rtol=1e-5)
+
+
+@serializable
+class Tenfold(TokenMean):
+    """A loss on top of ours."""
+
+    def __call__(self, *arguments, **options):
+        return 10 * super().__call__(*arguments, **options)
+
+
+class Listed(Seq2Seq):
+    """A model that lists a metric of its own first."""
+
+    @property
+    def metrics(self):
+        return [EXTRA, *super().metrics]
+
+
+EXTRA = keras.metrics.Mean("extra")
+
+
+def test_losses_and_metrics_of_ones_own_are_used(monkeypatch):
+    loss, _ = fitted(monkeypatch)
+    found, on_tokens = fitted(monkeypatch, loss=Tenfold())
+    assert not on_tokens
+    np.testing.assert_allclose(found, 10 * loss, rtol=1e-5)
+    found, on_tokens = fitted(monkeypatch, cls=Listed)
+    assert not on_tokens
+    np.testing.assert_allclose(found, loss, rtol=1e-5)
+
+
+def test_a_method_put_on_the_model_itself_is_used():
+    model = small("attention", **CHEAP)
+    model.compile("sgd")
+    assert model._steps_on_tokens()
+    inner = model.compute_loss
+    model.compute_loss = lambda *x, **options: 2 * inner(*x, **options)
+    assert not model._steps_on_tokens()
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize("where", ["source_embedding", "projection"])
+def test_losses_of_what_runs_through_layers_are_those_of_keras(monkeypatch, where, parts):
+    def run(number):
+        monkeypatch.setattr(cores, "_parts", max(number, 1))
+        with monkeypatch.context() as patch:
+            if not number:
+                patch.setattr(network.Network, "_steps_on_tokens", lambda self: False)
+            model = small("attention", dropout=0.0, **CHEAP)
+            getattr(model, where).activity_regularizer = keras.regularizers.L2(0.01)
+            model.compile(keras.optimizers.SGD(0.1))
+            history = model.fit(*PAIRS, batch_size=6, epochs=2, verbose=0, shuffle=False).history
+        return history["loss"], model.get_weights()
+
+    (loss, weights), (expected, right) = run(parts), run(0)
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+    for x, y in zip(weights, right, strict=True):
+        np.testing.assert_allclose(x, y, atol=1e-5)
+
+
+def test_layers_know_that_it_is_training(monkeypatch):
+    seen = []
+
+    class Spy(keras.layers.Layer):
+        def call(self, x, training=None):
+            seen.append(training)
+            return x
+
+    model, spy = small("attention", **CHEAP), Spy()
+    prepare = model.decoder.context.attention.scorer.project_keys
+    model.decoder.context.attention.scorer.project_keys = lambda keys: spy(prepare(keys))
+    model.compile("sgd", run_eagerly=True)
+    seen.clear()
+    model.fit(*PAIRS, batch_size=6, verbose=0)
+    assert seen and all(seen)
+
+
+def test_a_loaded_model_steps_as_before(tmp_path):
+    for metrics, label in (("auto", "auto"), (None, "none"), ([TokenAccuracy()], "others")):
+        model = small("attention", **CHEAP)
+        model.compile("sgd", metrics=metrics)
+        model.save(tmp_path / "model.keras")
+        loaded = keras.saving.load_model(tmp_path / "model.keras")
+        assert model.usual_metrics == loaded.usual_metrics == label
+        assert model._steps_on_tokens() == loaded._steps_on_tokens() == (label != "others")
+        results = [m.evaluate(*PAIRS, verbose=0, return_dict=True) for m in (model, loaded)]
+        assert results[0] == pytest.approx(results[1], rel=1e-5)
