@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+
 import tensorflow as tf
+
+LARGE = 2**20  # numbers of a matrix that no core has in its own cache
 
 
 def affine(x, kernel, bias):
@@ -33,3 +37,17 @@ def affine(x, kernel, bias):
 def column_sums(x):
     """Return the sums of the columns of x (N, G), as a product."""
     return tf.matmul(tf.ones([1, tf.shape(x)[0]], x.dtype), x)[0]
+
+
+def times(kernel, blocks: int = 1):
+    """Return a function of x (N, I) to x @ kernel, of what a weight (I, O) is now.
+
+    XLA multiplies a few rows with a matrix on one core, but several matrices side by side: a large
+    one is cut into that many blocks of columns.
+    """
+    kernel = tf.convert_to_tensor(kernel)
+    rows, columns = kernel.shape
+    blocks = blocks if rows * columns >= LARGE else 1
+    bounds = [columns * i // blocks for i in range(blocks + 1)]
+    parts = [kernel[:, a:b] for a, b in itertools.pairwise(bounds)]
+    return lambda x: tf.concat([tf.matmul(x, part) for part in parts], axis=1)

@@ -8,9 +8,10 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_attn.models.frozen import Frozen
 from keras_attn.models.generation import Generation
 from keras_attn.models.runner import Runner
-from keras_attn.models.seq2seq import Seq2Seq
+from keras_attn.models.seq2seq import Seq2Seq, copied
 
 SAME = ("source", "target", "max_source", "max_target")
 
@@ -72,10 +73,23 @@ class Ensemble(Generation):
         steps = [model.step for model in self.models]
         return self._stepped(steps, [(token_ids, *x) for x in zip(state, memory, strict=True)])
 
+    def steppers(self, kept: bool = False):
+        """Return a function of a memory to its `stepper`, see `Seq2Seq.steppers`."""
+        each = [model.steppers(kept) for model in self.models]
+
+        def stepper(memory):
+            steps = [steppers(m) for steppers, m in zip(each, memory, strict=True)]
+            return lambda token_ids, state: self._stepped(steps, [(token_ids, x) for x in state])
+
+        return stepper
+
     def stepper(self, memory):
         """Return `step` of one memory, (token_ids, state), for many steps in a row."""
-        steps = [model.stepper(m) for model, m in zip(self.models, memory, strict=True)]
-        return lambda token_ids, state: self._stepped(steps, [(token_ids, x) for x in state])
+        return self.steppers()(memory)
+
+    def freeze(self, *, jit_compile: bool = True) -> Frozen:
+        """Return what answers as this ensemble does now, only faster; see `Seq2Seq.freeze`."""
+        return Frozen(Ensemble(copied(model) for model in self.models), jit_compile)
 
     def _stepped(self, steps, arguments):
         found = [step(*given) for step, given in zip(steps, arguments, strict=True)]

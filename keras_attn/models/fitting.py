@@ -92,8 +92,10 @@ def from_text(
     if sample_weight is not None:
         sample_weight = inputs.weights(sample_weight, len(x))
     codec = model.codec
-    sources = pipeline.tokenized(codec.source_ids, (x,), model.max_source, pipeline.source_ids)
-    targets = pipeline.tokenized(codec.target_ids, (y, x), model.max_target, pipeline.target_ids)
+    of_source = pipeline.rows_of(codec.source_ids, model.max_source, pipeline.source_ids)
+    of_target = pipeline.rows_of(codec.target_ids, model.max_target, pipeline.target_ids)
+    sources = pipeline.tokenized(of_source, (x,))
+    targets = pipeline.tokenized(of_target, (y, x))
     long = sources.cut | targets.cut
     if long.any():
         warnings.warn(message(int(long.sum()), len(x)), stacklevel=3)

@@ -99,7 +99,7 @@ class Generation:
     def _texts(self, token_ids, sources) -> list[str]:
         if not len(token_ids):
             return []
-        texts = self.codec.text(token_ids, sources).numpy().tolist()
+        texts = self._runner.texts(token_ids, sources).numpy().tolist()
         return [text.decode("utf-8", "replace") for text in texts]
 
     def search(
@@ -321,7 +321,9 @@ class Generation:
     # === Rows ===
 
     def _source_rows(self, source):
-        rows = inputs.source_rows("source", source, self.codec, self.max_source)
+        rows = inputs.source_rows(
+            "source", source, self.codec, self.max_source, self._runner.source_rows
+        )
         self._warn_of_cut(rows, "sources", "max_source")
         return rows
 
@@ -341,14 +343,13 @@ class Generation:
 
 def _shown(found: SearchResult, returned: int) -> SearchResult:
     """Return the hypotheses that were asked for as arrays, as wide as the longest of them."""
-    lengths = found.lengths[:, :returned].numpy()
-    longest = int(lengths.max(initial=1))
-    wide = found._replace(
+    found = SearchResult(*(np.asarray(x)[:, :returned] for x in found))
+    longest = int(found.lengths.max(initial=1))
+    return found._replace(
         token_ids=found.token_ids[:, :, :longest],
         token_scores=found.token_scores[:, :, :longest],
         alignments=found.alignments[:, :, :longest],
     )
-    return SearchResult(*(x[:, :returned].numpy() for x in wide))
 
 
 def _best_alone(options):

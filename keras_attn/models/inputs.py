@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_attn.text.codec import Codec
-from keras_attn.text.pipeline import Ids, source_ids, target_ids, tokenized
+from keras_attn.text.pipeline import Ids, rows_of, target_ids, tokenized
 from keras_attn.types import EOS, PAD
 
 
@@ -198,9 +198,12 @@ def source_rows_of_ids(array: np.ndarray, max_source: int) -> Ids:
         raise ValueError(
             f"source[{row}, {column}]: got PAD (0) before a token; pad behind the tokens alone."
         )
-    flat = array[np.arange(array.shape[1]) < bare[:, None]]
-    rows = source_ids(tf.RaggedTensor.from_row_lengths(flat, bare), max_source)
-    return Ids(rows.flat_values.numpy(), rows.row_splits.numpy(), bare + 1 > max_source)
+    kept = np.minimum(bare, max_source - 1)
+    ended = np.pad(array, [(0, 0), (0, 1)])
+    ended[np.arange(len(array)), kept] = EOS
+    starts = np.concatenate([[0], np.cumsum(kept + 1)]).astype(np.int64)
+    values = ended[np.arange(ended.shape[1]) <= kept[:, None]]
+    return Ids(values, starts, bare > kept)
 
 
 def target_rows_of_ids(array: np.ndarray, max_target: int) -> Ids:
@@ -221,11 +224,19 @@ def _token_counts(array):
     return np.where(array != PAD, np.arange(1, array.shape[1] + 1), 0).max(axis=1, initial=0)
 
 
-def source_rows(argument: str, x: Any, codec: Codec, max_source: int) -> Ids:
-    """Return source rows of strings (with a tokeniser) or of ids (with a size)."""
+def source_rows(argument: str, x: Any, codec: Codec, max_source: int, rows: Any) -> Ids:
+    """Return source rows of strings (with a tokeniser) or of ids (with a size).
+
+    Args:
+        argument: What messages call `x`.
+        x: n sources.
+        codec: Knows which ids there are.
+        max_source: Most tokens of a source.
+        rows: What turns strings into rows, see `pipeline.rows_of`.
+    """
     if isinstance(codec.source, int):
         return source_rows_of_ids(_ids(argument, x, codec.source_limit), max_source)
-    return tokenized(codec.source_ids, (_texts(argument, x),), max_source, source_ids)
+    return tokenized(rows, (_texts(argument, x),))
 
 
 def target_rows(argument: str, x: Any, codec: Codec, max_target: int, sources: Any) -> Ids:
@@ -245,7 +256,7 @@ def target_rows(argument: str, x: Any, codec: Codec, max_target: int, sources: A
     targets = _texts(argument, x)
     sources = texts("source", sources) if is_text(sources) else []
     same_number(sources, targets, ("source", argument))
-    return tokenized(codec.target_ids, (targets, sources), max_target, target_ids)
+    return tokenized(rows_of(codec.target_ids, max_target, target_ids), (targets, sources))
 
 
 def _ids(argument, x, limit):

@@ -181,11 +181,15 @@ class Network(keras.Model):
         output, state = self.decoder.step(embedded, state, memory, training)
         return self._logits(output, memory), output.alignments, state
 
+    def steppers(self, kept: bool = False):
+        """Return a function of a memory to its `stepper`; `kept` as in `folding.stepper_of`."""
+        if self.overrides("step"):
+            return folding.unfolded(self)
+        return folding.stepper_of(self, kept)
+
     def stepper(self, memory: Memory):
         """Return `step` of one memory in inference, (token_ids, state), for many steps in a row."""
-        if self._overrides("step"):
-            return lambda token_ids, state: self.step(token_ids, state, memory)
-        return folding.stepper(self, memory)
+        return self.steppers()(memory)
 
     def call(self, inputs, training: bool = False, features: bool = False):
         """Predict every next token of given targets.
@@ -372,7 +376,7 @@ class Network(keras.Model):
         """Train on one batch by Keras' own step, which takes any loss and metrics."""
         return super().train_step(data)
 
-    def _overrides(self, *names) -> bool:
+    def overrides(self, *names) -> bool:
         """Return whether this model, or its class, has methods of its own by one of the names."""
         bound = [getattr(getattr(self, name), "__func__", self) for name in names]
         return any(x is not getattr(Network, n) for n, x in zip(names, bound, strict=True))
@@ -382,7 +386,7 @@ class Network(keras.Model):
         means = losses.is_cross_entropy(self.loss) and self.usual_metrics != "others"
         plain = not self.decoder.terms_depth and not self.decoder.gate.copies
         once = losses.num_replicas() == 1 and not self.jit_compile
-        ours = not self._overrides(*STEP_METHODS) and type(self).metrics is Network.metrics
+        ours = not self.overrides(*STEP_METHODS) and type(self).metrics is Network.metrics
         sampled = self._samples() or not self.trainable_weights
         return means and plain and once and ours and not sampled
 

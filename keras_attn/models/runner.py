@@ -20,10 +20,13 @@ from keras_attn.search import (
     rules_of,
     search,
 )
+from keras_attn.text import pipeline
+from keras_attn.text.arguments import as_strings
 from keras_attn.types import EOS, PAD, SearchResult
 
 IDS = tf.TensorSpec([None, None], tf.int32)
 ROWS = tf.TensorSpec([None], tf.int32)
+TEXTS = tf.TensorSpec([None], tf.string)
 SCALAR = tf.TensorSpec([], tf.int32)
 FLOATS = tf.TensorSpec([None], tf.float32)
 
@@ -117,15 +120,33 @@ class Runner:
             def run(source_ids, settings, how, steps):
                 return searched(self.model, source_ids, settings, how, width=width, steps=steps)
 
-            return _graph(run, IDS, SETTINGS, _spec(how), SCALAR)
+            return graph_of(run, IDS, SETTINGS, _spec(how), SCALAR)
 
         return self._made(("search", type(how), width), make)(source_ids, settings, how, steps)
+
+    def source_rows(self, texts):
+        """Turn sources, n strings, into rows of ids; see `pipeline.rows_of`."""
+        model = self.model
+
+        def make():
+            rows = pipeline.rows_of(model.codec.source_ids, model.max_source, pipeline.source_ids)
+            return graph_of(rows, TEXTS)
+
+        return self._made("source_rows", make)(as_strings(texts))
+
+    def texts(self, token_ids, sources):
+        """Turn ids (n, T) of targets of n sources into strings; see `Codec.text`."""
+
+        def make():
+            return graph_of(self.model.codec.text, IDS, TEXTS)
+
+        return self._made("texts", make)(token_ids, as_strings(sources))
 
     def score(self, source_ids, target_in, target_out):
         """Return log p (B,) of targets; ids (B, S), (B, T) and (B, T)."""
 
         def make():
-            return _graph(self.model.log_likelihood, IDS, IDS, IDS)
+            return graph_of(self.model.log_likelihood, IDS, IDS, IDS)
 
         return self._made("score", make)(source_ids, target_in, target_out)
 
@@ -164,11 +185,11 @@ class Runner:
             return advance(step, choice, rules, t, walk)[1]
 
         inputs = IDS, SETTINGS, _spec(how), SCALAR
-        begun = _graph(first, *inputs)
+        begun = graph_of(first, *inputs)
         memory, walk = tf.nest.map_structure(
             lambda x: tf.TensorSpec(x.shape, x.dtype), begun.outputs
         )
-        return begun, _graph(following, tf.TensorSpec([], tf.int64), walk, memory, *inputs)
+        return begun, graph_of(following, tf.TensorSpec([], tf.int64), walk, memory, *inputs)
 
     def _made(self, key, make):
         """Return the graph of a key, made at most once, whatever threads ask."""
@@ -186,13 +207,15 @@ def _spec(how):
 class _Graph:
     """A function traced once for all shapes of its signature, nested as it is."""
 
-    def __init__(self, function, signature):
+    def __init__(self, function, signature, jit_compile=None):
         self.specs = tf.nest.flatten(signature)
 
         def flat(*arrays):
             return function(*tf.nest.pack_sequence_as(signature, arrays))
 
-        traced = tf.function(flat, input_signature=self.specs, autograph=False)
+        traced = tf.function(
+            flat, input_signature=self.specs, autograph=False, jit_compile=jit_compile
+        )
         self.concrete = traced.get_concrete_function()
 
     @property
@@ -206,5 +229,6 @@ class _Graph:
         return self.concrete(*(tf.convert_to_tensor(array, spec.dtype) for array, spec in given))
 
 
-def _graph(function, *signature):
-    return _Graph(function, signature)
+def graph_of(function, *signature, jit_compile=None):
+    """Return a `_Graph`: functions of what the signature nests."""
+    return _Graph(function, signature, jit_compile)

@@ -10,6 +10,7 @@ import keras
 
 from keras_attn.layers.choices import serializable
 from keras_attn.models import fitting, inputs
+from keras_attn.models.frozen import Frozen
 from keras_attn.models.generation import GENERATED_AT_A_TIME, Generation
 from keras_attn.models.network import Network
 from keras_attn.models.runner import Runner
@@ -213,6 +214,30 @@ class Seq2Seq(Generation, Network):
             x = inputs.sources_of(x)
         source = x["source"] if isinstance(x, dict) else x
         return self.generate(source, batch_size=batch_size or GENERATED_AT_A_TIME, **kwargs)
+
+    def freeze(self, *, jit_compile: bool = True) -> Frozen:
+        """Return what answers as this model does now, only faster.
+
+        It has a copy of the weights, and what no step depends on is computed when it is made. Its
+        searches are compiled by XLA, one loop for each size of batch (1, 8, 32, 128 rows) and of
+        source (a multiple of 8 tokens), which takes seconds when the size is first met. Answers are
+        the same, up to rounding. Training the model further does not change it; threads may share
+        it.
+
+        Args:
+            jit_compile: Whether searches are compiled; without, they start at once.
+
+        Returns:
+            `Frozen`, with `generate`, `search`, `stream`, `score`, `attend` and `export`.
+        """
+        return Frozen(copied(self), jit_compile)
+
+
+def copied(model: Seq2Seq) -> Seq2Seq:
+    """Return a model of the same weights, not compiled."""
+    copy = type(model).from_config(model.get_config())
+    copy.set_weights(model.get_weights())
+    return copy
 
 
 @contextlib.contextmanager

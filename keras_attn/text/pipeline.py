@@ -52,22 +52,35 @@ def target_ids(ids: tf.RaggedTensor, max_target: int) -> tf.RaggedTensor:
     return with_end(ids)[:, :max_target]
 
 
-def tokenized(encode, columns, limit: int, finish) -> Ids:
-    """Tokenise texts in chunks.
+def rows_of(encode, limit: int, finish):
+    """Return a function of columns of strings to rows of ids, and whether each was cut.
 
     Args:
-        encode: Function of chunks of the columns that returns ragged ids.
-        columns: One or more lists or arrays of n strings.
+        encode: Function of the columns that returns ragged ids.
         limit: Most tokens of a row, EOS included.
         finish: `source_ids` or `target_ids`.
     """
+
+    def rows(*columns):
+        ids = encode(*columns)
+        return finish(ids, limit), ids.row_lengths() + 1 > limit
+
+    return rows
+
+
+def tokenized(rows, columns) -> Ids:
+    """Tokenise texts in chunks.
+
+    Args:
+        rows: From `rows_of`, or that as a graph.
+        columns: One or more lists or arrays of n strings.
+    """
     values, lengths, cut = [np.zeros(0, np.int32)], [np.zeros(0, np.int64)], [np.zeros(0, bool)]
     for i in range(0, len(columns[0]), CHUNK):
-        ids = encode(*(texts[i : i + CHUNK] for texts in columns))
-        rows = finish(ids, limit)
-        cut.append(ids.row_lengths().numpy() + 1 > limit)
-        values.append(rows.flat_values.numpy().astype(np.int32))
-        lengths.append(rows.row_lengths().numpy())
+        ids, beyond = rows(*(texts[i : i + CHUNK] for texts in columns))
+        cut.append(beyond.numpy())
+        values.append(ids.flat_values.numpy().astype(np.int32))
+        lengths.append(np.diff(ids.row_splits.numpy()))
     starts = np.concatenate([[0], np.cumsum(np.concatenate(lengths))]).astype(np.int64)
     return Ids(np.concatenate(values), starts, np.concatenate(cut))
 
@@ -131,8 +144,8 @@ def count(source, target, pairs, max_source, max_target, batch_size) -> int:
         max_target: Most tokens of a target.
         batch_size: Most pairs of a batch.
     """
-    sources = tokenized(source.tokenize, pairs[:1], max_source, source_ids)
-    targets = tokenized(target.tokenize, pairs[1:2], max_target, target_ids)
+    sources = tokenized(rows_of(source.tokenize, max_source, source_ids), pairs[:1])
+    targets = tokenized(rows_of(target.tokenize, max_target, target_ids), pairs[1:2])
     return len(plan(np.maximum(sources.lengths, targets.lengths), batch_size).sizes)
 
 

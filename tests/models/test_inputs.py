@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from keras_attn import zoo
 from keras_attn.models import inputs
-from keras_attn.text import CharacterTokenizer
+from keras_attn.text import CharacterTokenizer, pipeline
 from keras_attn.text.codec import Codec
 from keras_attn.types import BOS, EOS
 
@@ -402,7 +402,7 @@ behind = st.lists(st.integers(1, 8), max_size=2)
 def test_source_rows_end_with_one_eos(rows, max_source):
     """They are read up to EOS, or to their last token, and cut to max_source - 1 tokens and EOS."""
     given_rows = [row + ([EOS, *more] if ended else []) for row, ended, more in rows]
-    found = inputs.source_rows("source", array_of(given_rows, 9), Codec(9, 9), max_source)
+    found = inputs.source_rows("source", array_of(given_rows, 9), Codec(9, 9), max_source, None)
     assert rows_of(found) == [[*row[: max_source - 1], EOS] for row, _, _ in rows]
     assert found.cut.tolist() == [len(row) + 1 > max_source for row, _, _ in rows]
     assert found.values.dtype == np.int32 and found.lengths.tolist() == [
@@ -435,7 +435,8 @@ def test_rows_of_no_tokens():
 def test_rows_of_text_follow_the_same_rules(with_text):
     a, b, c = (int(with_text.source.tokenize(letter)[0]) for letter in "abc")
     texts = ["abca", "abcab", "", "abc"]
-    sources = inputs.source_rows("source", texts, with_text.codec, 5)
+    rows = pipeline.rows_of(with_text.codec.source_ids, 5, pipeline.source_ids)
+    sources = inputs.source_rows("source", texts, with_text.codec, 5, rows)
     assert rows_of(sources) == [[a, b, c, a, EOS], [a, b, c, a, EOS], [EOS], [a, b, c, EOS]]
     assert sources.cut.tolist() == [False, True, False, False]
     targets = inputs.target_rows("target", texts, with_text.codec, 5, texts)

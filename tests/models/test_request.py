@@ -14,7 +14,9 @@ WORDS = ["abc", "de", ""]
 
 def asked(model=None, source=WORDS, **options):
     model = model or small_models.shared("attention")
-    rows = inputs.source_rows("source", source, model.codec, model.max_source)
+    rows = inputs.source_rows(
+        "source", source, model.codec, model.max_source, model._runner.source_rows
+    )
     return request_of(model, source, rows, options)
 
 

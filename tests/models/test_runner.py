@@ -40,8 +40,14 @@ def test_limits_hold_for_each_row():
 
 def test_one_graph_for_each_width_whatever_the_threads_and_the_rest(monkeypatch):
     made = []
-    graph = runners._graph
-    monkeypatch.setattr(runners, "_graph", lambda *given: made.append(1) or graph(*given))
+    graph = runners.graph_of
+
+    def counted(*given):
+        if runners.TEXTS not in given:
+            made.append(given)
+        return graph(*given)
+
+    monkeypatch.setattr(runners, "graph_of", counted)
     model = small_models.small("attention")
     words, spoken = small_models.WORDS, small_models.SPOKEN
     calls = [

@@ -210,7 +210,9 @@ def test_texts_are_cut_at_the_limit_and_ended(monkeypatch, chunk, limit):
         (pipeline.source_ids, lambda ids: [*ids[: limit - 1], EOS]),
         (pipeline.target_ids, lambda ids: ids[:limit]),
     ):
-        found = pipeline.tokenized(ByteTokenizer().tokenize, (TEXTS,), limit, finish)
+        found = pipeline.tokenized(
+            pipeline.rows_of(ByteTokenizer().tokenize, limit, finish), (TEXTS,)
+        )
         whole = [byte_ids(text) + [EOS] for text in TEXTS]
         expected = [
             cut(row[:-1]) if long else row for row, long in zip(whole, too_long, strict=True)
@@ -222,7 +224,8 @@ def test_texts_are_cut_at_the_limit_and_ended(monkeypatch, chunk, limit):
 
 
 def test_no_texts_give_no_rows():
-    found = pipeline.tokenized(ByteTokenizer().tokenize, ([],), 5, pipeline.source_ids)
+    rows = pipeline.rows_of(ByteTokenizer().tokenize, 5, pipeline.source_ids)
+    found = pipeline.tokenized(rows, ([],))
     assert rows_of(found) == [] and len(found.cut) == 0
 
 

@@ -1,0 +1,130 @@
+"""Frozen models answer as the models that they were made of."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from small_models import CHEAP, SLOW, WORDS, randomised, shared, small
+
+from keras_attn import Seq2Seq, zoo
+from keras_attn.models import frozen as module
+from keras_attn.models import runner
+
+
+def assert_same(found, expected):
+    """What is found is what is expected, but for rounding."""
+    for name, x, y in zip(found._fields, found, expected, strict=True):
+        assert x.shape == y.shape and x.dtype == y.dtype, name
+        np.testing.assert_allclose(x, y, atol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("name", SLOW)
+def test_it_answers_as_the_model_does_for_every_name(name):
+    model = shared(name)
+    frozen = model.freeze()
+    assert_same(frozen.search(WORDS, beam_size=2), model.search(WORDS, beam_size=2))
+    assert frozen.generate(WORDS[2]) == model.generate(WORDS[2])
+
+
+@pytest.fixture(scope="module")
+def cheap():
+    model = small("attention", **CHEAP)
+    return model, model.freeze()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"temperature": 1.3, "top_k": 5, "top_p": 0.9, "seed": 3, "num_return": 2},
+        {"prefix": "e d", "banned": ["a", "<unk>"], "min_length": 3},
+        {"beam_size": 3, "length_penalty": 0.7, "coverage_penalty": 0.4, "no_repeat_ngram_size": 2},
+        {"allowed": ["e d", "a b", "z z z"], "beam_size": 2},
+        {"max_length": [1, 2, 3, 4, 5, 6, 7, 8]},
+        {"target": ["e d"] * 8},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_every_option_means_the_same(cheap, options):
+    model, frozen = cheap
+    assert_same(frozen.search(WORDS, **options), model.search(WORDS, **options))
+
+
+def test_any_number_of_any_length_is_answered(cheap):
+    model, frozen = cheap
+    for number in (0, 1, 7, 9, 33):
+        words = ["abcdefghijk"[: 1 + i % 11] for i in range(number)]
+        assert frozen.generate(words) == model.generate(words)
+        assert_same(frozen.search(words), model.search(words))
+
+
+def test_what_else_is_asked_is_answered_alike(cheap, tmp_path):
+    model, frozen = cheap
+    spoken = ["c b a"] * len(WORDS)
+    np.testing.assert_allclose(frozen.score(WORDS, spoken), model.score(WORDS, spoken), atol=1e-5)
+    assert list(frozen.stream("abc")) == list(model.stream("abc"))
+    shown, expected = frozen.attend("abc"), model.attend("abc")
+    assert shown.target_tokens == expected.target_tokens
+    np.testing.assert_allclose(shown.matrix, expected.matrix, atol=1e-5)
+    path = frozen.export(tmp_path / "1", verbose=False)
+    served = tf.saved_model.load(path).signatures["serving_default"](tf.constant(WORDS))
+    assert [x.decode() for x in served["target"].numpy()] == frozen.generate(WORDS)
+
+
+def test_loops_are_compiled_once_for_each_size(monkeypatch):
+    made = []
+    graph = runner.graph_of
+
+    def counted(*given, jit_compile=None):
+        made.append(jit_compile)
+        return graph(*given, jit_compile=jit_compile)
+
+    for place in (runner, module):
+        monkeypatch.setattr(place, "graph_of", counted)
+    frozen = small("attention", **CHEAP).freeze()
+    threads = [
+        threading.Thread(target=frozen.search, args=(["ab", "cd", "abc"][: 1 + i],))
+        for i in (1, 2, 2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    frozen.search(WORDS[:4], max_length=3)
+    frozen.search(["abc"] * 8, max_length=[1] * 8)
+    assert made.count(True) == 2  # sources of up to 4 tokens, and of more
+    frozen.search(["abc"] * 9)
+    assert made.count(True) == 3
+
+
+def test_training_on_does_not_change_it():
+    model = small("attention", **CHEAP)
+    frozen = model.freeze(jit_compile=False)
+    before = model.search(WORDS)
+    randomised(model, seed=1)
+    assert_same(frozen.search(WORDS), before)
+    assert not np.array_equal(model.search(WORDS).scores, before.scores)
+
+
+def test_an_ensemble_freezes():
+    models = [small("attention", **CHEAP), randomised(small("attention", **CHEAP), seed=2)]
+    ensemble = zoo.ensemble(models)
+    expected = ensemble.search(WORDS)
+    frozen = ensemble.freeze()
+    randomised(models[0], seed=3)
+    assert_same(frozen.search(WORDS), expected)
+
+
+class Ending(Seq2Seq):
+    """A model that always ends."""
+
+    def step(self, token_ids, state, memory, training=False):
+        logits, alignments, state = super().step(token_ids, state, memory, training)
+        return logits + 100 * tf.one_hot(2, logits.shape[-1]), alignments, state
+
+
+def test_a_step_of_ones_own_is_taken():
+    model = Ending.from_config(small("attention", **CHEAP).get_config())
+    assert set(model.freeze().search(WORDS[:1]).lengths.ravel()) == {1}
