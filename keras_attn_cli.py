@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import itertools
 import json as jsons
 import os
 import sys
@@ -44,7 +45,7 @@ class Monitor(enum.StrEnum):
     EDIT_DISTANCE_RATE = "edit_distance_rate"
 
 
-AT_A_TIME = 128  # lines generated together
+AT_A_TIME = 1024  # sources between two looks at the progress
 DRAW, RULES = "Draw instead", "What targets may be"
 
 
@@ -372,26 +373,22 @@ def generate(
     }
     if seed is not None and not -(2**63) <= seed < 2**63:
         raise Stop(f"--seed: expected an int of 64 bits, got {seed}.")
-    seeds = _seeds(seed)
-    for chunk in _chunks(texts or _lines(file)):
-        drawn = {"seed": seeds(len(chunk))} if seed is not None else {}
-        found = loaded.generate(chunk, return_scores=True, **options, **drawn)
-        for source, targets, scores in zip(chunk, *found, strict=True):
-            _write_targets(_text(source), targets, scores, json)
+    options |= {"return_scores": True, "seed": seed}
+    sources, shown = itertools.tee(iter(texts or _lines(file)))
+    typed = not texts and file is None and sys.stdin.isatty()
+    found = _answers(loaded, sources, options) if typed else loaded.generate(sources, **options)
+    for source, (targets, scores) in zip(shown, found, strict=False):
+        _write_targets(_text(source), targets, scores, json)
 
 
-def _seeds(seed):
-    """Return a function that gives the seeds of the next n sources."""
+def _answers(model, sources, options):
+    """Yield what `generate` gives of each source before the next one is read."""
     from keras_attn.search import fold
 
-    done = 0
-
-    def following(n):
-        nonlocal done
-        done += n
-        return fold(seed, range(done - n, done)).numpy()
-
-    return following
+    for i, source in enumerate(sources):
+        seed = options["seed"] if options["seed"] is None else fold(options["seed"], [i]).numpy()
+        (answer,) = zip(*model.generate([source], **{**options, "seed": seed}), strict=True)
+        yield answer
 
 
 def _write_targets(source, targets, scores, json):
@@ -435,7 +432,8 @@ def evaluate(
     sources, references = scoring.grouped(pairs.sources, targets)
     hypotheses = []
     with _bar("generating", len(sources)) as advance:
-        for chunk in _chunks(sources):
+        for i in range(0, len(sources), AT_A_TIME):
+            chunk = sources[i : i + AT_A_TIME]
             hypotheses += loaded.generate(
                 chunk,
                 beam_size=beam_size,
@@ -716,19 +714,6 @@ def _lines(file):
     if file is None and sys.stdin.isatty():
         _tell("reading sources from the keyboard, one a line; end with Ctrl-D")
     yield from (line.rstrip(b"\r\n") for line in sys.stdin.buffer)
-
-
-def _chunks(texts):
-    """Yield lists of texts; of a person at the keyboard, one at a time."""
-    size = 1 if not isinstance(texts, list) and sys.stdin.isatty() else AT_A_TIME
-    chunk = []
-    for text in texts:
-        chunk.append(text)
-        if len(chunk) == size:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
 
 
 def _text(source):

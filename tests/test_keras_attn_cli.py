@@ -149,12 +149,11 @@ def test_generate_keeps_order(call, folder, tmp_path):
 
 def test_what_is_too_long_is_told_once_in_one_line(call, folder, monkeypatch):
     monkeypatch.setattr(keras_attn_cli, "_warned", set())
-    monkeypatch.setattr(keras_attn_cli, "AT_A_TIME", 2)
     monkeypatch.setattr("warnings.showwarning", None)  # main sets it
     long = [letter * 100 for letter in "cat"] + ["cat"]
     found = call("generate", folder / "run", *long)
     (told,) = [line for line in found.error.splitlines() if line.startswith("keras-attn")]
-    assert told.startswith("keras-attn: warning: 2 of 2 sources were longer than")
+    assert told.startswith("keras-attn: warning: 3 of 4 sources were longer than")
     assert len(found.out.splitlines()) == 4
 
 

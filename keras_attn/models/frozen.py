@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from keras_attn.models.generation import Generation
-from keras_attn.models.runner import Runner, graph_of, searched
-from keras_attn.search import Settings
+from keras_attn.models.runner import IDS, Runner, graph_of, searched
+from keras_attn.search import Settings, Trie
 from keras_attn.text.pipeline import widths
 from keras_attn.types import EOS, PAD, SearchResult
 
@@ -61,7 +60,7 @@ class Frozen(Generation):
 
 
 class Compiled(Runner):
-    """Graphs of which those that search are compiled by XLA, one for each set of shapes."""
+    """Graphs of which those that search are compiled by XLA, once for each set of shapes."""
 
     def search(self, source_ids, settings, how, width, steps):
         """See `Runner.search`."""
@@ -69,26 +68,33 @@ class Compiled(Runner):
         if not rows:
             return super().search(source_ids, settings, how, width, steps)
         capacity = _multiple(steps, STEPS)
-        given = _filled(source_ids, settings, how)
-        arrays = tf.nest.flatten(given)
-        specs = tuple((x.shape, x.dtype) for x in arrays)
+        source_ids, settings, how = _filled(source_ids, settings, how)
+        specs = IDS, _specs(settings), _specs(how)
 
-        def run(*vectors):
-            unpacked = tf.nest.pack_sequence_as(given, _unpacked(vectors, specs))
-            return searched(self.model, *unpacked, width=width, steps=capacity)
+        def make():
+            def run(source_ids, settings, how):
+                return searched(self.model, source_ids, settings, how, width=width, steps=capacity)
 
-        vectors = _packed(arrays)
-        signature = tuple(tf.TensorSpec(x.shape, x.dtype) for x in vectors)
-        found = self._made(
-            ("compiled", type(how), width, capacity, specs),
-            lambda: graph_of(run, *signature, jit_compile=True),
-        )(*vectors)
-        found = SearchResult(*(x.numpy()[:rows] for x in found))
+            return graph_of(run, *specs, jit_compile=True)
+
+        graph = self._made(("compiled", type(how), width, capacity, specs), make)
+        found = SearchResult(*(x.numpy()[:rows] for x in graph(source_ids, settings, how)))
         return found._replace(
             token_ids=found.token_ids[:, :, :steps],
             token_scores=found.token_scores[:, :, :steps],
             alignments=found.alignments[:, :, :steps, :length],
         )
+
+
+def _specs(asked):
+    """Return the specs of what is asked: any number of rows, each as wide as it is; one trie."""
+
+    def spec(x):
+        if isinstance(x, Trie):
+            return Trie(*(tf.TensorSpec(part.shape, part.dtype) for part in x))
+        return tf.TensorSpec([None, *x.shape[1:]], x.dtype)
+
+    return type(asked)(*(spec(x) for x in asked))
 
 
 def _filled(source_ids, settings, how):
@@ -105,27 +111,6 @@ def _filled(source_ids, settings, how):
     wider = np.zeros((wanted, _multiple(prefix.shape[1], PREFIX)), prefix.dtype)
     wider[:, : prefix.shape[1]] = prefix
     return filled, settings._replace(prefix=wider), how
-
-
-def _packed(arrays):
-    """Return arrays as one vector for each dtype: every argument of a graph costs time."""
-    return tuple(
-        np.concatenate([x.ravel() for x in arrays if x.dtype == dtype])
-        for dtype in _dtypes(x.dtype for x in arrays)
-    )
-
-
-def _unpacked(vectors, specs):
-    """Return the arrays, of these shapes and dtypes, of which vectors were made."""
-    parts = {}
-    for dtype, vector in zip(_dtypes(dtype for _, dtype in specs), vectors, strict=True):
-        sizes = [math.prod(shape) for shape, other in specs if other == dtype]
-        parts[dtype] = iter(tf.split(vector, sizes))
-    return [tf.reshape(next(parts[dtype]), shape) for shape, dtype in specs]
-
-
-def _dtypes(dtypes):
-    return sorted(set(dtypes), key=str)
 
 
 def _width(length):

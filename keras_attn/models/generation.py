@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Iterator
 from typing import Any, Unpack
@@ -9,7 +10,7 @@ from typing import Any, Unpack
 import numpy as np
 
 from keras_attn.layers.base import positive
-from keras_attn.models import inputs
+from keras_attn.models import corpus, inputs
 from keras_attn.models.request import NO_LIMIT, SearchOptions, request_of, trie_for
 from keras_attn.models.rows import chunks, padded, stacked
 from keras_attn.models.runner import Runner, served
@@ -51,8 +52,9 @@ class Generation:
         """Return the best target of each source, or several, or draws.
 
         Args:
-            source: A string, n strings, or ids (n, S).
-            batch_size: Sources decoded at a time.
+            source: A string, n strings, or ids (n, S); or an iterator of strings, of any length.
+            batch_size: Sources of a batch, which are of like length. On CPUs as many batches are
+                decoded at a time as there are cores.
             return_scores: Whether log p of each target, nats, comes beside it.
             return_alignments: Whether its alignments do, a list of floats for each of its tokens,
                 EOS included, one for each of the source's.
@@ -66,6 +68,10 @@ class Generation:
             `return_scores` or `return_alignments` it is a tuple of that and these, nested alike. A
             source for which nothing is possible has "" and -inf.
 
+            For an iterator it is an iterator, of what a list would give for each source: a str, a
+            list of them, or a tuple. It reads some thousands of sources ahead (128 times
+            `batch_size`), and never holds more; options are then the same for all sources.
+
         Raises:
             TypeError: something that is neither, or ids for a model with tokenisers; an unknown
                 option.
@@ -74,6 +80,11 @@ class Generation:
         """
         if return_alignments:
             self._need_attention("return_alignments")
+        if isinstance(source, Iterator):
+            request_of(self, [], self._source_rows([]), dict(options))  # which checks them
+            shown = {"return_scores": return_scores, "return_alignments": return_alignments}
+            size = positive("batch_size", batch_size)
+            return corpus.generated(self.generate, source, size, {**options, **shown})
         rows = self._source_rows(source)
         found = self._searched(source, rows, batch_size, _best_alone(options))
         counts = (found.lengths > 0).sum(axis=1)
@@ -119,13 +130,18 @@ class Generation:
 
     def _searched(self, source, rows, batch_size, options) -> SearchResult:
         request = request_of(self, source, rows, dict(options))
-        parts = []
-        for chosen, source_ids in chunks(rows, positive("batch_size", batch_size)):
-            found = self._runner.search(
+
+        def search(chosen, source_ids):
+            result = self._runner.search(
                 source_ids, *request.part(chosen), request.width, request.steps
             )
-            parts.append((chosen, _shown(found, request.returned)))
-        return stacked(parts, len(rows.lengths))
+            return chosen, _shown(result, request.returned)
+
+        parts = chunks(rows, positive("batch_size", batch_size))
+        if len(rows.lengths) <= batch_size:
+            return stacked([search(*part) for part in parts], len(rows.lengths))
+        calls = (functools.partial(search, *part) for part in parts)
+        return stacked(list(corpus.in_order(calls, corpus.workers())), len(rows.lengths))
 
     def stream(self, source: Any, **options: Unpack[SearchOptions]) -> Iterator[Any]:
         """Yield the tokens of a target as they come, without EOS: str, or int for ids.

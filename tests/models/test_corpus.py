@@ -1,0 +1,111 @@
+"""Many sources, in order, and never all at once."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import threading
+
+import pytest
+from small_models import CHEAP, WORDS, small
+
+from keras_attn.models import corpus
+
+
+@pytest.fixture(scope="module")
+def model():
+    return small("attention", **CHEAP)
+
+
+def test_results_come_in_order_and_no_more_is_read_than_is_worked_on():
+    read, both = [], threading.Barrier(2, timeout=20)
+
+    def square(i):
+        both.wait()  # passes only if two work at a time
+        return i * i
+
+    def calls():
+        for i in range(6):
+            read.append(i)
+            yield functools.partial(square, i)
+
+    found = corpus.in_order(calls(), 2)
+    assert read == []
+    assert next(found) == 0 and len(read) == 2
+    assert list(found) == [1, 4, 9, 16, 25]
+
+
+def test_an_error_comes_in_its_turn_and_ends_it():
+    done = []
+
+    def work(i):
+        done.append(i)
+        return 1 // (2 - i)
+
+    found = corpus.in_order((functools.partial(work, i) for i in itertools.count()), 2)
+    assert [next(found), next(found)] == [0, 1]
+    with pytest.raises(ZeroDivisionError):
+        next(found)
+    assert max(done) <= 3
+
+
+def test_nothing_gives_nothing(model):
+    assert list(corpus.in_order([], 2)) == []
+    assert list(model.generate(iter([]))) == []
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"return_scores": True},
+        {"beam_size": 2, "num_return": 2, "return_alignments": True},
+        {"temperature": 1.5, "seed": 7, "num_return": 2},
+    ],
+    ids=lambda options: "+".join(options) or "plain",
+)
+def test_an_iterator_gives_what_a_list_gives(model, monkeypatch, options):
+    monkeypatch.setattr(corpus, "BATCHES", 2)
+    words = [word * (1 + i % 2) for i, word in enumerate(WORDS * 3)]
+    expected = model.generate(words, batch_size=4, **options)
+    expected = list(zip(*expected, strict=True)) if isinstance(expected, tuple) else expected
+    found = list(model.generate(iter(words), batch_size=4, **options))
+    assert [_rounded(x) for x in found] == [_rounded(x) for x in expected]
+
+
+def _rounded(x):
+    if isinstance(x, float):
+        return round(x, 3)
+    return [_rounded(part) for part in x] if isinstance(x, list | tuple) else x
+
+
+def test_an_iterator_is_read_a_window_ahead(model, monkeypatch):
+    monkeypatch.setattr(corpus, "BATCHES", 1)
+    read = []
+
+    def endless():
+        for word in itertools.cycle(WORDS):
+            read.append(word)
+            yield word
+
+    found = model.generate(endless(), batch_size=4)
+    assert list(itertools.islice(found, 8)) == model.generate(WORDS)
+    assert len(read) <= 4 * 4
+
+
+def test_draws_without_a_seed_differ(model):
+    draws = [tuple(model.generate(iter(["abc"] * 9), temperature=3.0)) for _ in range(2)]
+    assert draws[0] != draws[1] and len(set(draws[0])) > 1
+
+
+def test_options_are_checked_before_anything_is_read(model):
+    for error, options in (
+        (TypeError, {"beams": 2}),
+        (ValueError, {"max_length": 99}),
+        (ValueError, {"temperature": 1.0, "seed": [1, 2]}),
+        (ValueError, {"batch_size": 0}),
+    ):
+        source = iter(["abc"])
+        with pytest.raises(error):
+            model.generate(source, **options)
+        assert list(source) == ["abc"]
