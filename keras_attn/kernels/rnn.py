@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from keras_attn.kernels import loops
 from keras_attn.kernels.gates import Gates
 from keras_attn.kernels.products import column_sums
 
@@ -35,6 +36,10 @@ def recurrence(gates: Gates, projected, kernel, bias, states, mask, training: bo
         The outputs (T, B, U), and the last states.
     """
 
+    def plain(*inputs):
+        outputs, last, _ = _forwards(gates, mask, *inputs)
+        return outputs, *last
+
     @tf.custom_gradient
     def run(*inputs):
         outputs, last, arrays = _forwards(gates, mask, *inputs, keeps=True)
@@ -43,7 +48,7 @@ def recurrence(gates: Gates, projected, kernel, bias, states, mask, training: bo
             @tf.custom_gradient
             def first(*_):
                 found = _backwards(gates, mask, upstream, arrays, *inputs)
-                return found, lambda *second: _second_order(gates, mask, upstream, inputs, second)
+                return found, lambda *second: loops.second_order(plain, upstream, inputs, second)
 
             return first(*upstream, *inputs)
 
@@ -72,12 +77,12 @@ class Arrays(NamedTuple):
 def _forwards(gates, mask, projected, kernel, bias, *states, keeps=False):
     """Return the outputs, the last states, and `Arrays`, which without `keeps` are empty."""
     steps, wide = tf.shape(projected)[0], states[0].dtype
-    inputs, real = _read(projected), _read(mask)
-    outputs, narrow = (_array(steps, x) for x in (states[0], tf.cast(states[0], kernel.dtype)))
+    inputs, real = loops.read(projected), loops.read(mask)
+    outputs, narrow = (loops.array(steps, x) for x in (states[0], tf.cast(states[0], kernel.dtype)))
     arrays = Arrays((), (), ())
     if keeps:
-        kept = tuple(_array(steps, states[0]) for _ in range(gates.kept))
-        arrays = Arrays((narrow,), tuple(_array(steps, x) for x in states), kept)
+        kept = tuple(loops.array(steps, states[0]) for _ in range(gates.kept))
+        arrays = Arrays((narrow,), tuple(loops.array(steps, x) for x in states), kept)
 
     def body(t, states, outputs, arrays):
         output = tf.cast(states[0], kernel.dtype)
@@ -87,10 +92,10 @@ def _forwards(gates, mask, projected, kernel, bias, *states, keeps=False):
         found, kept = gates.forward(tf.cast(inputs.read(t), wide), tf.cast(recurrent, wide), states)
         following = _where(real.read(t), found, states)
         news = Arrays((output,), states, kept)
-        arrays = Arrays(*(_written(a, t, x) for a, x in zip(arrays, news, strict=True)))
+        arrays = Arrays(*(loops.written(a, t, x) for a, x in zip(arrays, news, strict=True)))
         return t + 1, following, outputs.write(t, following[0]), arrays
 
-    _, states, outputs, arrays = _loop(
+    _, states, outputs, arrays = loops.loop(
         lambda t, *_: t < steps, body, (0, states, outputs, arrays), steps
     )
     return outputs.stack(), states, arrays
@@ -100,8 +105,8 @@ def _backwards(gates, mask, upstream, arrays, projected, kernel, bias, *states):
     """Return the gradients of the inputs, given those of the outputs and the last states."""
     steps, dtype = tf.shape(projected)[0], kernel.dtype
     transposed = tf.transpose(kernel)  # once: a product with a transposed factor is slower
-    coming, real = _read(upstream[0]), _read(mask)
-    found = tuple(_array(steps, projected[0]) for _ in range(1 if gates.tied else 2))
+    coming, real = loops.read(upstream[0]), loops.read(mask)
+    found = tuple(loops.array(steps, projected[0]) for _ in range(1 if gates.tied else 2))
 
     def body(t, gradients, found):
         gradients = (gradients[0] + coming.read(t), *gradients[1:])
@@ -112,9 +117,9 @@ def _backwards(gates, mask, upstream, arrays, projected, kernel, bias, *states):
         through = tf.cast(tf.matmul(of_gates[-1], transposed), direct[0].dtype)
         following = (direct[0] + through, *direct[1:])
         following = tuple(a + b for a, b in zip(following, skipped, strict=True))
-        return t - 1, following, _written(found, t, of_gates)
+        return t - 1, following, loops.written(found, t, of_gates)
 
-    _, of_states, found = _loop(
+    _, of_states, found = loops.loop(
         lambda t, *_: t >= 0, body, (steps - 1, tuple(upstream[1:]), found), steps
     )
     of_inputs, of_recurrent = found[0].stack(), found[-1].stack()
@@ -123,36 +128,6 @@ def _backwards(gates, mask, upstream, arrays, projected, kernel, bias, *states):
     of_kernel = tf.matmul(outputs, flat, transpose_a=True)
     of_bias = column_sums(flat)[: bias.shape[0]]
     return of_inputs, of_kernel, of_bias, *of_states
-
-
-def _second_order(gates, mask, upstream, inputs, gradients):
-    """Differentiate the gradient, through the plain loop: slow, and right."""
-    sources, unused = [*upstream, *inputs], tf.UnconnectedGradients.ZERO
-    with tf.GradientTape() as outer:
-        outer.watch(sources)
-        with tf.GradientTape() as inner:
-            inner.watch(inputs)
-            outputs, last, _ = _forwards(gates, mask, *inputs)
-        found = inner.gradient([outputs, *last], inputs, upstream, unused)
-    return outer.gradient(found, sources, gradients, unused)
-
-
-def _loop(going, body, variables, steps):
-    return tf.while_loop(going, body, variables, maximum_iterations=steps, parallel_iterations=1)
-
-
-def _array(steps, like):
-    shape = [None, *like.shape[1:]]
-    return tf.TensorArray(like.dtype, steps, element_shape=shape, clear_after_read=False)
-
-
-def _read(x):
-    return _array(tf.shape(x)[0], x[0]).unstack(x)
-
-
-def _written(arrays, t, tensors):
-    """Write tensors at step t, as many as there are arrays."""
-    return tuple(a.write(t, x) for a, x in zip(arrays, tensors, strict=False))
 
 
 def _where(real, new, old):

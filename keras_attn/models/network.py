@@ -15,6 +15,7 @@ from keras_attn.layers.recurrence import without_cudnn
 from keras_attn.layers.unroll import unroll
 from keras_attn.models import folding, stepping
 from keras_attn.models.terms import StepTerms, Trained
+from keras_attn.models.unrolling import unrolled
 from keras_attn.text.codec import Codec, CopyCodec
 from keras_attn.training import losses
 from keras_attn.training.metrics import auto as auto_metrics
@@ -255,7 +256,7 @@ class Network(keras.Model):
 
     def _unrolled(self, target_in, state, memory, training) -> Output:
         embedded = self._embed_target(target_in, memory, training)
-        return self.decoder(embedded, state, memory, training=training)
+        return unrolled(self.decoder, embedded, state, memory, training)
 
     def _embed_target(self, ids, memory, training):
         """Embed ids (N,) or (B, T) with a last axis E, which is 0 without feedback."""

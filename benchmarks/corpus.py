@@ -1,0 +1,198 @@
+"""Words to phonemes a second, over many words: keras_attn, g2p-en and Phonetisaurus.
+
+    python benchmarks/corpus.py MODEL.keras WORDS [--fst MODEL.fst] [--rounds 3] [--words 100000]
+
+The model is one of `zoo/cmudict.py`, from build/runs; WORDS a file whose lines begin with a word,
+such as CMUdict's train.tsv. g2p-en and phonetisaurus are optional (`pip install g2p-en
+phonetisaurus`); Phonetisaurus' model is what `phonetisaurus train --model MODEL.fst LEXICON` makes
+of the same file, in two minutes. All run in turn, round after round. It also counts how many of
+1,000 words are spelt otherwise by Keras' own layers, which are the reference of the kernels.
+Results go to corpus.json and corpus.md beside this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import importlib.util
+import json
+import statistics
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+from measuring import canary, machine
+
+from keras_attn import kernels
+
+HERE = Path(__file__).parent
+ONE_BY_ONE = 1000  # words for what takes one at a time
+CHECKED = 1000
+CLOSE = 1e-4  # difference of two logits that rounding may turn round
+PAGE = """# Corpora: words a second
+
+Spelling to phonemes, greedy, {words:,} words, one process, median (least–most) of {rounds} rounds
+in turn; {cpu}, {cores} cores. keras_attn is `model.generate` of `attention` of
+[zoo/cmudict.md](../zoo/cmudict.md), {weights:,} weights; "frozen" after `model.freeze()`, "one by
+one" called for each word. g2p-en {g2p} is its `G2p.predict`, which takes one word; Phonetisaurus
+{phonetisaurus} its `phonetisaurus-g2pfst` on a list of words, start included. Those that go one by
+one were given {one:,} words. Made by `benchmarks/corpus.py`; the data is corpus.json.
+
+| contestant | words a second | over g2p-en | over Phonetisaurus |
+|---|---|---|---|
+{rows}
+
+Of {checked:,} of these words, {model} by the model and {frozen} by the frozen model are spelt
+otherwise than by Keras' own layers; where they are, the two best logits differ by less than {close}
+in {near} of {differing}.
+"""
+
+
+def installed(package: str) -> str:
+    """Return the version of a package, or nothing."""
+    if importlib.util.find_spec(package) is None:
+        return ""
+    return importlib.metadata.version(package.replace("_", "-"))
+
+
+def g2p_en():
+    """Return a function of words that spells each by g2p-en's network."""
+    from g2p_en import g2p
+
+    g2p.cmudict = type("Empty", (), {"dict": staticmethod(dict)})  # the network alone is asked
+    network = g2p.G2p()
+    return lambda words: [network.predict(word) for word in words]
+
+
+def phonetisaurus(model: str):
+    """Return a function of words that spells them by Phonetisaurus."""
+    (found,) = Path(importlib.util.find_spec("phonetisaurus").origin).parent.glob(
+        "bin/x86_64/phonetisaurus-g2pfst"
+    )
+
+    def spell(words):
+        with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+            file.write("\n".join(words) + "\n")
+            file.flush()
+            command = [found, f"--model={model}", f"--wordlist={file.name}"]
+            environment = {"LD_LIBRARY_PATH": str(found.parents[2] / "lib" / "x86_64")}
+            done = subprocess.run(
+                command, capture_output=True, text=True, check=True, env=environment
+            )
+        return done.stdout.splitlines()
+
+    return spell
+
+
+def measure(contestants, rounds: int) -> dict[str, list[float]]:
+    """Return words a second of each contestant, one figure a round, and the canary's."""
+    found: dict[str, list[float]] = {label: [] for label in (*contestants, "canary")}
+    for turn in range(rounds + 1):
+        for label, (function, words) in contestants.items():
+            few = words if turn else words[: max(len(words) // 20, 100)]  # warms up
+            begun = time.perf_counter()
+            answers = list(function(few))
+            if turn:
+                found[label].append(len(few) / (time.perf_counter() - begun))
+                found["canary"].append(canary())
+                print(f"{label}: {found[label][-1]:,.0f} words a second", flush=True)
+            assert len(answers) >= 0.98 * len(few), (label, len(answers), len(few))
+    return found
+
+
+def compared(model, frozen, words) -> dict[str, int]:
+    """Count words that are spelt otherwise than by Keras' own layers, and why."""
+    with kernels.plain():
+        reference = keras.models.clone_model(model)
+        reference.set_weights(model.get_weights())
+        expected = reference.search(words)
+    counts = {"model": 0, "frozen": 0, "differing": 0, "near": 0}
+    for name, asked in (("model", model), ("frozen", frozen)):
+        found = asked.search(words)
+        steps = min(found.token_ids.shape[2], expected.token_ids.shape[2])
+        other = found.token_ids[:, 0, :steps] != expected.token_ids[:, 0, :steps]
+        rows = np.nonzero(other.any(axis=1))[0]
+        counts[name] = len(rows)
+        counts["differing"] += len(rows)
+        for row in rows:
+            counts["near"] += margin(reference, words[row], expected.token_ids[row, 0], other[row])
+    return counts
+
+
+def margin(model, word, ids, other) -> bool:
+    """Return whether two logits are close where another token was chosen."""
+    step = int(np.argmax(other))
+    rows = model._source_rows([word])
+    target_in = np.concatenate([[1], ids[:step]])[None].astype(np.int32)
+    logits = model({"source": rows.values[None], "target_in": target_in})[0, step]
+    best = np.sort(np.asarray(logits))[-2:]
+    return bool(best[1] - best[0] < CLOSE)
+
+
+def page(results) -> str:
+    """Return the page of the results."""
+    speeds, rows = results["words_a_second"], []
+    for label in [label for label in speeds if label != "canary"]:
+        cells = [f"| {label} | {spread(speeds[label], '{:,.0f}')} "]
+        for peer in ("g2p-en", "Phonetisaurus"):
+            pairs = zip(speeds[label], speeds.get(peer, []), strict=False)
+            ratios = [ours / theirs for ours, theirs in pairs]
+            cells.append(f"| {spread(ratios, '{:.2f}') if ratios else ''} ")
+        rows.append("".join(cells) + "|")
+    return PAGE.format(rows="\n".join(rows), **{**results, **results["compared"]})
+
+
+def spread(values, form: str) -> str:
+    """Return median, least and most."""
+    middle, least, most = statistics.median(values), min(values), max(values)
+    return f"{form.format(middle)} ({form.format(least)}–{form.format(most)})"
+
+
+def main():
+    """Measure, and write the results."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model")
+    parser.add_argument("words", type=Path)
+    parser.add_argument("--fst", help="Phonetisaurus' model")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--number", type=int, default=100_000)
+    given = parser.parse_args()
+    lines = given.words.read_text().splitlines()
+    words = list(dict.fromkeys(line.split("\t")[0].lower() for line in lines))[: given.number]
+    words = np.random.default_rng(0).permutation(words).tolist()
+    few = words[:ONE_BY_ONE]
+    model = keras.saving.load_model(given.model, compile=False)
+    frozen = model.freeze()
+    contestants = {
+        "keras_attn": (model.generate, words),
+        "keras_attn, frozen": (frozen.generate, words),
+        "keras_attn, frozen, one by one": (lambda words: map(frozen.generate, words), few),
+    }
+    if installed("g2p_en"):
+        contestants["g2p-en"] = g2p_en(), few
+    if given.fst and installed("phonetisaurus"):
+        contestants["Phonetisaurus"] = phonetisaurus(given.fst), words
+    about = machine()
+    results = {
+        "words": len(words),
+        "rounds": given.rounds,
+        "one": ONE_BY_ONE,
+        "weights": model.count_params(),
+        "g2p": installed("g2p_en"),
+        "phonetisaurus": installed("phonetisaurus"),
+        "checked": CHECKED,
+        "close": CLOSE,
+        "compared": compared(model, frozen, words[:CHECKED]),
+        "words_a_second": measure(contestants, given.rounds),
+        **{key: about[key] for key in ("cpu", "cores", "python")},
+    }
+    (HERE / "corpus.json").write_text(json.dumps(results, indent=1) + "\n")
+    (HERE / "corpus.md").write_text(page(results))
+    print(page(results))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""The fast loop of a whole target against the decoder's own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from small_models import EVERY, SPOKEN, WORDS, shared, small, some_ids
+
+from keras_attn import kernels, layers
+from keras_attn.models import unrolling
+
+ORDER = {"order": "attend_update", "dropout": 0.0}
+OPTIONS = {
+    "additive": {},
+    "dot": {"scorer": "dot", "units": 6, "bidirectional": False},
+    "scaled dot": {"scorer": "scaled_dot", "units": 6, "bidirectional": False},
+    "general": {"scorer": "general"},
+    "gru": {"cell": "gru"},
+    "previous": {"readout_state": "previous", "readout": "maxout"},
+    "linear": {"readout": "linear", "start": "summary"},
+    "double": {"dtype": "float64"},
+    "tied": {"tie_readout": True},
+}
+
+
+def all_of(model, training=True):
+    """Return logits, alignments and the gradients of all weights."""
+    source, target_in = some_ids(model)
+    inputs = {"source": source, "target_in": target_in}
+
+    @tf.function(autograph=False)
+    def run():
+        with tf.GradientTape() as tape:
+            logits = model(inputs, training=training)
+            loss = tf.reduce_mean(tf.nn.log_softmax(logits)[..., 4])
+        return logits, model.alignments(inputs), tape.gradient(loss, model.trainable_variables)
+
+    return tf.nest.flatten(run())
+
+
+def assert_same(model, training=True):
+    found = all_of(model, training)
+    with kernels.plain():
+        expected = all_of(model, training)
+    precision = 1e-12 if model.compute_dtype == "float64" else 2e-5
+    for x, y in zip(found, expected, strict=True):
+        assert x.shape == y.shape and x.dtype == y.dtype
+        x, y = (np.asarray(tf.convert_to_tensor(part)) for part in (x, y))
+        np.testing.assert_allclose(x, y, atol=precision * max(1, np.abs(y).max(initial=0)))
+
+
+@pytest.mark.parametrize("what", OPTIONS)
+def test_it_is_the_decoder(what):
+    model = small("attention", **ORDER, **OPTIONS[what])
+    assert unrolling.applies(model.decoder, training=True)
+    assert_same(model)
+    assert_same(model, training=False)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_it_is_the_decoder_for_every_name(name):
+    model = shared(name)
+    if unrolling.applies(model.decoder, training=True):
+        assert_same(model)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"order": "update_attend"},
+        {"input_feeding": True},
+        {"cell": "gru_before"},
+        {"num_layers": 2},
+        {"num_heads": 2},
+        {"keys": "projected"},
+        {"scorer": "coverage"},
+        {"window": "local_m"},
+        {"normaliser": "sparsemax"},
+        {"recurrent_dropout": 0.2},
+        {"coverage_loss": 0.5},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_what_it_does_not_do_is_left_to_the_decoder(options):
+    model = small("attention", **{**ORDER, **options})
+    assert not unrolling.applies(model.decoder, training=True)
+
+
+def test_what_a_subclass_does_is_done():
+    class Doubled(layers.AttentionContext):
+        def step(self, query, memory, state, training=False):
+            context, *rest = super().step(query, memory, state, training)
+            return 2 * context, *rest
+
+    model = small("attention", **ORDER, context=Doubled())
+    assert not unrolling.applies(model.decoder, training=True)
+
+
+def test_it_trains_in_half_precision_and_by_xla():
+    for options in ({"dtype": "mixed_bfloat16"}, {}):
+        model = small("attention", **ORDER, **options)
+        model.compile("adam", jit_compile=not options)
+        history = model.fit(WORDS, SPOKEN, epochs=6, verbose=0).history["loss"]
+        assert history[-1] < history[0]
