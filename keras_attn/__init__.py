@@ -21,6 +21,7 @@ from keras_attn import (  # noqa: E402
     types,
     zoo,
 )
+from keras_attn.kernels.cache import cache_compiled  # noqa: E402
 from keras_attn.kernels.cores import configure_cpu  # noqa: E402
 from keras_attn.models import Seq2Seq  # noqa: E402
 
@@ -28,6 +29,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Seq2Seq",
+    "cache_compiled",
     "configure_cpu",
     "datasets",
     "kernels",

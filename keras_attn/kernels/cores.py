@@ -31,16 +31,27 @@ def configure_cpu(cores: int | None = None) -> None:
     cores = there if cores is None else cores
     if isinstance(cores, bool) or not isinstance(cores, int) or not 1 <= cores <= there:
         raise ValueError(f"cores: expected an int from 1 to {there}, got {cores!r}.")
-    try:
-        tf.config.threading.set_intra_op_parallelism_threads(1)
-        tf.config.threading.set_inter_op_parallelism_threads(cores)
-    except RuntimeError as error:
-        raise RuntimeError(
-            "configure_cpu: TensorFlow has started, and its threads are what they are. Call it "
-            "before the first model or tensor is made."
-        ) from error
+    threading = tf.config.threading
+    now = threading.get_intra_op_parallelism_threads(), threading.get_inter_op_parallelism_threads()
+    if now != (1, cores):
+        refuse_if_started("configure_cpu")
+        threading.set_intra_op_parallelism_threads(1)
+        threading.set_inter_op_parallelism_threads(cores)
     global _parts
     _parts = min(cores, MOST)
+
+
+def refuse_if_started(function: str) -> None:
+    """Raise a RuntimeError if TensorFlow has run something, and so does not change any more."""
+    threads = tf.config.threading.get_inter_op_parallelism_threads()
+    try:
+        tf.config.threading.set_inter_op_parallelism_threads(threads + 1)  # any other number
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
+    except RuntimeError as error:
+        raise RuntimeError(
+            f"{function}: TensorFlow has started, and cannot be configured any more. Call it "
+            "before the first model or tensor is made."
+        ) from error
 
 
 def available() -> int:

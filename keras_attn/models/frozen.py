@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -59,8 +60,15 @@ class Frozen(Generation):
         return self._model.export(*arguments, **options)
 
 
+_compiling = threading.Lock()
+
+
 class Compiled(Runner):
     """Graphs of which those that search are compiled by XLA, once for each set of shapes."""
+
+    def __init__(self, model):
+        super().__init__(model)
+        self._ready: set[Any] = set()
 
     def search(self, source_ids, settings, how, width, steps):
         """See `Runner.search`."""
@@ -77,13 +85,27 @@ class Compiled(Runner):
 
             return graph_of(run, *specs, jit_compile=True)
 
-        graph = self._made(("compiled", type(how), width, capacity, specs), make)
-        found = SearchResult(*(x.numpy()[:rows] for x in graph(source_ids, settings, how)))
+        key = "compiled", type(how), width, capacity, specs
+        graph = self._made(key, make)
+        found = self._run((key, source_ids.shape), graph, source_ids, settings, how)
+        found = SearchResult(*(x.numpy()[:rows] for x in found))
         return found._replace(
             token_ids=found.token_ids[:, :, :steps],
             token_scores=found.token_scores[:, :, :steps],
             alignments=found.alignments[:, :, :steps, :length],
         )
+
+    def _run(self, key, graph, *arguments):
+        """Run a graph: the first time, when XLA compiles it, while nothing else is compiled.
+
+        XLA has been seen to crash a process in which threads compiled the same loop at once.
+        """
+        if key in self._ready:
+            return graph(*arguments)
+        with _compiling:
+            found = graph(*arguments)
+        self._ready.add(key)
+        return found
 
 
 def _specs(asked):

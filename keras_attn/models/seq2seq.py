@@ -218,11 +218,11 @@ class Seq2Seq(Generation, Network):
     def freeze(self, *, jit_compile: bool = True) -> Frozen:
         """Return what answers as this model does now, only faster.
 
-        It has a copy of the weights, and what no step depends on is computed when it is made. Its
-        searches are compiled by XLA, one loop for each size of batch (1, 8, 32, 128 rows) and of
-        source (a multiple of 8 tokens), which takes seconds when the size is first met. Answers are
-        the same, up to rounding. Training the model further does not change it; threads may share
-        it.
+        It has a copy of the weights, and what does not depend on sources is computed when it is
+        made. Its searches are compiled by XLA, one loop for each size of batch (1, 8, 32, 128 rows,
+        and multiples of that) and of source (the widths of training batches), which takes a second
+        or two when the size is first met; see `keras_attn.cache_compiled`. Answers are the same, up
+        to rounding. Training the model further does not change it; threads may share it.
 
         Args:
             jit_compile: Whether searches are compiled; without, they start at once.

@@ -1,0 +1,120 @@
+"""Whether training and frozen models ever fault: many fresh starts, and long runs.
+
+    python benchmarks/soak.py starts [--number 60]
+    python benchmarks/soak.py run [--minutes 60]
+
+A start is a new process that trains for a few steps, in float32 with default threads, or fast
+(`keras_attn.configure_cpu()`, `mixed_bfloat16`); then freezes its model, and has many threads ask
+it at once. A run is one process that trains fast all the time, with a new width of batches now and
+then. A fault is an exit code other than 0, or a loss that is no number. Results go to soak.json and
+soak.md beside this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+HERE = Path(__file__).parent
+MODES = {"float32": {}, "fast": {"dtype": "mixed_bfloat16", "configure": True}}
+ATTENTIONS = ("luong", "bahdanau")
+PAGE = """# Soak: does anything ever fault?
+
+Made by `python benchmarks/soak.py starts` and `... run`; the counts are in soak.json.
+
+| what | times | faults | when |
+|---|---|---|---|
+{rows}
+"""
+
+
+def work(mode: str, attention: str, seconds: float) -> None:
+    """Train for so many seconds, at least twice; then freeze, and ask from many threads."""
+    import math
+    from concurrent.futures import ThreadPoolExecutor
+    from dataclasses import replace
+
+    from peers import product
+    from sizes import SIZES, sources
+
+    begun, turn = time.perf_counter(), 0
+    while turn < 2 or time.perf_counter() - begun < seconds:
+        size = replace(
+            SIZES["small"],
+            source=8 + turn % 12,
+            target=8 + turn % 7,
+            batches=1000 if seconds else 20,
+        )
+        loss = product.training(size, attention, **MODES[mode]).run()
+        assert math.isfinite(loss), loss
+        turn += 1
+        print(json.dumps({"turn": turn, "steps": turn * size.batches, "loss": loss}), flush=True)
+    model = product.built(SIZES["small"], attention, "float32").freeze()
+    ids = [sources(replace(SIZES["small"], batch=rows)) for rows in (1, 8, 1, 8)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda rows: model.search(rows, max_length=8), ids))
+
+
+def apart(mode: str, attention: str, seconds: float) -> dict:
+    """Work in a new process, and say how it ended."""
+    command = [sys.executable, __file__, "one", "--of", mode, attention, str(seconds)]
+    begun = time.perf_counter()
+    done = subprocess.run(command, capture_output=True, text=True)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    return {
+        "code": done.returncode,
+        "seconds": round(time.perf_counter() - begun, 1),
+        "last": json.loads(lines[-1]) if lines else {},
+        "error": "" if done.returncode == 0 else done.stderr[-500:],
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def save(results: dict) -> None:
+    """Write counts and page."""
+    (HERE / "soak.json").write_text(json.dumps(results, indent=1) + "\n")
+    rows = []
+    for what, ends in results.items():
+        faults = [end for end in ends if end["code"] != 0]
+        steps = sum(end["last"].get("steps", 0) for end in ends)
+        days = f"{ends[0]['at'][:10]}"
+        rows.append(f"| {what}, {steps:,} steps | {len(ends)} | {len(faults)} | {days} |")
+    (HERE / "soak.md").write_text(PAGE.format(rows="\n".join(rows)))
+
+
+def main():
+    """Start or run, and count."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=("starts", "run", "one"))
+    parser.add_argument("--number", type=int, default=60, help="starts of each mode")
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--of", nargs=3, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.what == "one":
+        mode, attention, seconds = given.of
+        work(mode, attention, float(seconds))
+        return
+    path = HERE / "soak.json"
+    results = json.loads(path.read_text()) if path.exists() else {}
+    if given.what == "run":
+        key = f"run, fast, {given.minutes:g} minutes"
+        results[key] = [apart("fast", "luong", given.minutes * 60)]
+    else:
+        for turn in range(given.number):
+            for mode in MODES:
+                ends = results.setdefault(f"fresh starts, {mode}", [])
+                if len(ends) <= turn:
+                    ends.append(apart(mode, ATTENTIONS[turn % 2], 0))
+                    print(mode, turn + 1, ends[-1]["code"], ends[-1]["seconds"], flush=True)
+                    save(results)
+    save(results)
+    print((HERE / "soak.md").read_text())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""Cache: what XLA has compiled for one process, kept for those to come."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from pathlib import Path
+
+import tensorflow as tf
+
+from keras_attn.kernels import cores, doctor
+
+FLAG = "--tf_xla_persistent_cache_directory="
+
+
+def cache_compiled(directory: str | os.PathLike[str] | None = None) -> Path:
+    """Keep what is compiled for a frozen model, so that the next process need not compile it again.
+
+    It holds for all that XLA compiles in this process. Files are kept apart by processor and
+    version of TensorFlow, since they hold machine code; delete the folder whenever you like.
+
+    Args:
+        directory: A folder, made if it is not there; by default `keras_attn` in the user's folder
+            of caches, `$XDG_CACHE_HOME` or `~/.cache`.
+
+    Returns:
+        The folder in use.
+
+    Raises:
+        ValueError: a path with a space in it, which TensorFlow's flags cannot hold.
+        RuntimeError: TensorFlow has run something already and looks for no cache any more; call
+            this first.
+        OSError: the folder cannot be made.
+    """
+    cores.refuse_if_started("cache_compiled")
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(base, "keras_attn") if directory is None else Path(directory)
+    about = " ".join([platform.machine(), *sorted(doctor.flags())])
+    kind = hashlib.sha256(about.encode()).hexdigest()[:8]
+    folder = (folder / f"tensorflow-{tf.__version__}-{kind}").absolute()
+    if any(character.isspace() for character in str(folder)):
+        raise ValueError(f"directory: expected a path without spaces, got {str(folder)!r}.")
+    folder.mkdir(parents=True, exist_ok=True)
+    given = os.environ.get("TF_XLA_FLAGS", "").split()
+    others = [flag for flag in given if not flag.startswith(FLAG)]
+    os.environ["TF_XLA_FLAGS"] = " ".join([*others, f"{FLAG}{folder}"])
+    return folder

@@ -1,0 +1,40 @@
+"""What is compiled is kept."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import keras_attn
+
+
+def test_it_is_too_late_once_tensorflow_has_started(tmp_path):
+    keras_attn.zoo.build("attention", source=9, target=9, size="tiny")
+    with pytest.raises(RuntimeError, match="cache_compiled: TensorFlow has started"):
+        keras_attn.cache_compiled(tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+
+
+def test_what_is_compiled_is_there_for_the_next_process(tmp_path):
+    code = f"""
+import os, keras_attn
+os.environ["TF_XLA_FLAGS"] = "--tf_xla_persistent_cache_directory=x --tf_xla_min_cluster_size=5"
+try:
+    keras_attn.cache_compiled("two words")
+except ValueError as error:
+    assert "without spaces" in str(error)
+folder = keras_attn.cache_compiled({str(tmp_path)!r})
+assert os.environ["TF_XLA_FLAGS"].split() == [
+    "--tf_xla_min_cluster_size=5", f"--tf_xla_persistent_cache_directory={{folder}}"]
+assert folder.parent == __import__("pathlib").Path({str(tmp_path)!r})
+import tensorflow as tf
+print(tf.function(lambda x: x + 1, jit_compile=True)(tf.constant(1)).numpy())
+"""
+    kept = []
+    for _ in range(2):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-2000:]
+        kept.append([(x.name, x.stat().st_mtime_ns) for x in tmp_path.rglob("*") if x.is_file()])
+    assert len(kept[0]) == 1 and kept[0] == kept[1]
