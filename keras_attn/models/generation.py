@@ -86,7 +86,8 @@ class Generation:
             size = positive("batch_size", batch_size)
             return corpus.generated(self.generate, source, size, {**options, **shown})
         rows = self._source_rows(source)
-        found = self._searched(source, rows, batch_size, _best_alone(options))
+        options, aligned = _best_alone(options), return_alignments
+        found = self._searched(source, rows, batch_size, options, aligned)
         counts = (found.lengths > 0).sum(axis=1)
         nested = options.get("num_return") is not None
         answers = [self._targets(found, source, counts, nested)]
@@ -128,14 +129,15 @@ class Generation:
         """
         return self._searched(source, self._source_rows(source), batch_size, options)
 
-    def _searched(self, source, rows, batch_size, options) -> SearchResult:
+    def _searched(self, source, rows, batch_size, options, aligned=True) -> SearchResult:
+        """Search; without `aligned`, alignments are left out: of many rows they take most room."""
         request = request_of(self, source, rows, dict(options))
 
         def search(chosen, source_ids):
             result = self._runner.search(
                 source_ids, *request.part(chosen), request.width, request.steps
             )
-            return chosen, _shown(result, request.returned)
+            return chosen, _shown(result, request.returned, aligned)
 
         parts = chunks(rows, positive("batch_size", batch_size))
         if len(rows.lengths) <= batch_size:
@@ -281,7 +283,9 @@ class Generation:
         inputs.same_number(source, np.unique(owners), ("source", "target"))
         sources = [source[i] for i in owners] if isinstance(source, list) else source
         references = inputs.target_rows("target", target, self.codec, NO_LIMIT, sources)
-        found = self.search(source, batch_size=batch_size, **_best_alone(options)).token_ids[:, 0]
+        found = self._searched(
+            source, self._source_rows(source), batch_size, _best_alone(options), aligned=False
+        ).token_ids[:, 0]
         found = self.codec.canonical(found, source)
         expected = padded(references)
         edits = edit_distances(found[owners], np.where(expected == UNK, -1, expected))
@@ -357,8 +361,9 @@ class Generation:
             )
 
 
-def _shown(found: SearchResult, returned: int) -> SearchResult:
+def _shown(found: SearchResult, returned: int, aligned: bool) -> SearchResult:
     """Return the hypotheses that were asked for as arrays, as wide as the longest of them."""
+    found = found._replace(alignments=found.alignments if aligned else found.alignments[..., :0])
     found = SearchResult(*(np.asarray(x)[:, :returned] for x in found))
     longest = int(found.lengths.max(initial=1))
     return found._replace(

@@ -57,7 +57,7 @@ def test_alignments_are_the_mean_of_those_that_have_any():
 
 
 def test_one_model_twice_is_that_model():
-    model = small_models.shared("attention")
+    model = small_models.small("attention", **small_models.CHEAP)
     twice = zoo.ensemble([model, model])
     words = ["abc", "", "hello"]
     assert twice.generate(words, beam_size=3) == model.generate(words, beam_size=3)

@@ -28,7 +28,8 @@ def trained(monkeypatch, parts, options=None, **fit):
         model = small("attention", dropout=0.0, **CHEAP)
         model.source_embedding.embeddings_regularizer = keras.regularizers.L2(0.1)
         model.source_embedding.embeddings.regularizer = keras.regularizers.L2(0.1)
-        model.compile(keras.optimizers.SGD(0.5), **(options or {}))
+        eagerly = parts != 2  # one of them as a graph
+        model.compile(keras.optimizers.SGD(0.5), run_eagerly=eagerly, **(options or {}))
         history = model.fit(*PAIRS, batch_size=6, epochs=3, verbose=0, shuffle=False, **fit)
     return model.get_weights(), history.history
 
@@ -69,7 +70,7 @@ def fitted(monkeypatch, cls=Seq2Seq, **options):
         twin = cls.from_config(model.get_config())
         twin.set_weights(model.get_weights())
         model = twin
-    model.compile(keras.optimizers.SGD(0.0), **options)
+    model.compile(keras.optimizers.SGD(0.0), run_eagerly=True, **options)
     return model.fit(*PAIRS, batch_size=6, verbose=0).history["loss"][0], bool(calls)
 
 
@@ -134,7 +135,7 @@ def test_losses_of_what_runs_through_layers_are_those_of_keras(monkeypatch, wher
                 patch.setattr(network.Network, "_steps_on_tokens", lambda self: False)
             model = small("attention", dropout=0.0, **CHEAP)
             getattr(model, where).activity_regularizer = keras.regularizers.L2(0.01)
-            model.compile(keras.optimizers.SGD(0.1))
+            model.compile(keras.optimizers.SGD(0.1), run_eagerly=number != 2)
             history = model.fit(*PAIRS, batch_size=6, epochs=2, verbose=0, shuffle=False).history
         return history["loss"], model.get_weights()
 
