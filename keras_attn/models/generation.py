@@ -86,8 +86,8 @@ class Generation:
             size = positive("batch_size", batch_size)
             return corpus.generated(self.generate, source, size, {**options, **shown})
         rows = self._source_rows(source)
-        options, aligned = _best_alone(options), return_alignments
-        found = self._searched(source, rows, batch_size, options, aligned)
+        best = _best_alone(options)
+        found = self._searched(source, rows, batch_size, best, aligned=return_alignments)
         counts = (found.lengths > 0).sum(axis=1)
         nested = options.get("num_return") is not None
         answers = [self._targets(found, source, counts, nested)]
