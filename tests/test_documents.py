@@ -107,6 +107,24 @@ def test_figures_of_searches_are_those_of_the_runs():
     assert f"| 5 | {step:.2f} (" in (ROOT / "benchmarks" / "search.md").read_text()
 
 
+def test_figures_of_training_are_those_that_were_measured():
+    page = (ROOT / "docs" / "speed.md").read_text()
+    sections = json.loads((ROOT / "benchmarks" / "training.json").read_text())
+    for title, name in (("Luong", "luong"), ("Bahdanau", "bahdanau")):
+        for size in ("small", "medium"):
+            found = {c["label"]: c for c in sections[f"{name} {size}"]["contestants"]}
+            cells = [
+                found[f"keras_attn{x}"]["times_as_fast"] for x in ("", ", configured", ", fast")
+            ]
+            shown = [f"{x['median']:.2f} ({x['least']:.2f}–{x['most']:.2f})" for x in cells]
+            assert f"| {title}, {size} | {' | '.join(shown)} |" in page
+    runs = json.loads((ROOT / "benchmarks" / "convergence.json").read_text())["dates"]
+    right = {mode: [x["exact_match"] for x in seeds.values()] for mode, seeds in runs.items()}
+    for mode, other in (("plain", "fast"), ("fast", "plain")):
+        mean = sum(right[mode]) / len(right[mode])
+        assert len(right[mode]) == 3 and min(right[other]) <= mean <= max(right[other])
+
+
 def test_files_that_are_linked_exist():
     for file in [*ROOT.glob("*.md"), *ROOT.glob("*/*.md")]:
         for link in re.findall(r"\]\(([^)#]+)\)", file.read_text()):
