@@ -38,7 +38,8 @@ test: lint types
 
 # What takes too long for every change: contracts and exports over every name, and more options.
 evidence: $(INSTALLED)
-	KERAS_ATTN_EVIDENCE=1 "$(BIN)/python" -m pytest -n 2 --dist worksteal tests/contracts tests/zoo/test_registry.py
+	KERAS_ATTN_EVIDENCE=1 "$(BIN)/python" -m pytest -n 2 --dist worksteal tests/contracts tests/zoo/test_registry.py \
+		tests/models/test_frozen.py tests/models/test_folding.py tests/models/test_unrolling.py
 
 clean:
 	rm -rf "$(VENV)" build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

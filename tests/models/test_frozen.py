@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 import tensorflow as tf
-from small_models import CHEAP, SLOW, WORDS, randomised, shared, small
+from small_models import CHEAP, EVERY, EVIDENCE, WORDS, randomised, shared, small
 
 from keras_attn import Seq2Seq, zoo
 from keras_attn.models import frozen as module
@@ -21,7 +21,7 @@ def assert_same(found, expected):
         np.testing.assert_allclose(x, y, atol=1e-4, err_msg=name)
 
 
-@pytest.mark.parametrize("name", SLOW)
+@pytest.mark.parametrize("name", EVERY if EVIDENCE else ["attention_copy", "bahdanau2015"])
 def test_it_answers_as_the_model_does_for_every_name(name):
     model = shared(name)
     frozen = model.freeze()

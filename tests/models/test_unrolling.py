@@ -55,7 +55,10 @@ def test_it_is_the_decoder(what):
     model = small("attention", **ORDER, **OPTIONS[what])
     assert unrolling.applies(model.decoder, training=True)
     assert_same(model)
-    assert_same(model, training=False)
+
+
+def test_it_is_the_decoder_where_nothing_is_kept():
+    assert_same(small("attention", **ORDER), training=False)
 
 
 @pytest.mark.parametrize("name", EVERY)
