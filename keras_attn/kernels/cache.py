@@ -29,11 +29,12 @@ def cache_compiled(directory: str | os.PathLike[str] | None = None) -> Path:
 
     Raises:
         ValueError: a path with a space in it, which TensorFlow's flags cannot hold.
-        RuntimeError: TensorFlow has run something already and looks for no cache any more; call
-            this first.
+        RuntimeError: TensorFlow has run something already, or `configure_cpu` was called, and it
+            looks for no cache any more; call this first.
         OSError: the folder cannot be made.
     """
-    cores.refuse_if_started("cache_compiled")
+    if cores.configured():  # TensorFlow reads its flags when it is first asked for its threads
+        raise RuntimeError("cache_compiled: call it before configure_cpu, not behind it.")
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(base, "keras_attn") if directory is None else Path(directory)
     about = " ".join([platform.machine(), *sorted(doctor.flags())])
@@ -41,8 +42,13 @@ def cache_compiled(directory: str | os.PathLike[str] | None = None) -> Path:
     folder = (folder / f"tensorflow-{tf.__version__}-{kind}").absolute()
     if any(character.isspace() for character in str(folder)):
         raise ValueError(f"directory: expected a path without spaces, got {str(folder)!r}.")
-    folder.mkdir(parents=True, exist_ok=True)
-    given = os.environ.get("TF_XLA_FLAGS", "").split()
-    others = [flag for flag in given if not flag.startswith(FLAG)]
+    before = os.environ.get("TF_XLA_FLAGS", "")
+    others = [flag for flag in before.split() if not flag.startswith(FLAG)]
     os.environ["TF_XLA_FLAGS"] = " ".join([*others, f"{FLAG}{folder}"])
+    try:
+        cores.refuse_if_started("cache_compiled")  # which has the flags read
+    except RuntimeError:
+        os.environ["TF_XLA_FLAGS"] = before
+        raise
+    folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -10,6 +10,7 @@ import tensorflow as tf
 MOST = 4  # parts of a batch; more than that has not been measured
 
 _parts = 1
+_configured = False
 
 
 def configure_cpu(cores: int | None = None) -> None:
@@ -37,8 +38,14 @@ def configure_cpu(cores: int | None = None) -> None:
         refuse_if_started("configure_cpu")
         threading.set_intra_op_parallelism_threads(1)
         threading.set_inter_op_parallelism_threads(cores)
-    global _parts
+    global _parts, _configured
+    _configured = True
     _parts = min(cores, MOST)
+
+
+def configured() -> bool:
+    """Return whether `configure_cpu` was called."""
+    return _configured
 
 
 def refuse_if_started(function: str) -> None:

@@ -29,6 +29,11 @@ folder = keras_attn.cache_compiled({str(tmp_path)!r})
 assert os.environ["TF_XLA_FLAGS"].split() == [
     "--tf_xla_min_cluster_size=5", f"--tf_xla_persistent_cache_directory={{folder}}"]
 assert folder.parent == __import__("pathlib").Path({str(tmp_path)!r})
+keras_attn.configure_cpu()
+try:
+    keras_attn.cache_compiled({str(tmp_path)!r})
+except RuntimeError as error:
+    assert "before configure_cpu" in str(error)
 import tensorflow as tf
 print(tf.function(lambda x: x + 1, jit_compile=True)(tf.constant(1)).numpy())
 """
