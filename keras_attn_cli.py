@@ -45,6 +45,7 @@ class Monitor(enum.StrEnum):
     EDIT_DISTANCE_RATE = "edit_distance_rate"
 
 
+LINES = 128  # of standard input, read before they are answered
 AT_A_TIME = 1024  # sources between two looks at the progress
 DRAW, RULES = "Draw instead", "What targets may be"
 
@@ -350,7 +351,8 @@ def generate(
 ) -> None:
     """Write the best target of each source, one a line, in order.
 
-    Sources are the arguments, the lines of a file, or those of standard input.
+    Sources are the arguments, the lines of a file, or those of standard input, of which 128 are
+    read before they are answered; what is typed is answered line by line.
     """
     if texts and file:
         raise Stop("give sources either as arguments or as --file, not both.")
@@ -375,20 +377,26 @@ def generate(
         raise Stop(f"--seed: expected an int of 64 bits, got {seed}.")
     options |= {"return_scores": True, "seed": seed}
     sources, shown = itertools.tee(iter(texts or _lines(file)))
-    typed = not texts and file is None and sys.stdin.isatty()
-    found = _answers(loaded, sources, options) if typed else loaded.generate(sources, **options)
+    if texts or (file is not None and str(file) != "-"):
+        found = loaded.generate(sources, **options)
+    else:
+        found = _answers(loaded, sources, options, 1 if sys.stdin.isatty() else LINES)
     for source, (targets, scores) in zip(shown, found, strict=False):
         _write_targets(_text(source), targets, scores, json)
 
 
-def _answers(model, sources, options):
-    """Yield what `generate` gives of each source before the next one is read."""
+def _answers(model, sources, options, size):
+    """Yield what `generate` gives of each of `size` sources before more are read."""
     from keras_attn.search import fold
 
-    for i, source in enumerate(sources):
-        seed = options["seed"] if options["seed"] is None else fold(options["seed"], [i]).numpy()
-        (answer,) = zip(*model.generate([source], **{**options, "seed": seed}), strict=True)
-        yield answer
+    for start in itertools.count(0, size):
+        chunk = list(itertools.islice(sources, size))
+        if not chunk:
+            return
+        seed = options["seed"]
+        if seed is not None:
+            seed = fold(seed, range(start, start + len(chunk))).numpy()
+        yield from zip(*model.generate(chunk, **{**options, "seed": seed}), strict=True)
 
 
 def _write_targets(source, targets, scores, json):

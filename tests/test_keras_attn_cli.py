@@ -347,3 +347,23 @@ def test_line_ends_and_bom_are_read_rightly(tmp_path, content):
     )
     assert sorted(left.sources + held_out.sources) == ["a", "c"]
     assert sorted(left.targets + held_out.targets) == ["b", "d"]
+
+
+def test_standard_input_is_answered_before_more_of_it_is_read(call, folder, monkeypatch):
+    monkeypatch.setattr(keras_attn_cli, "LINES", 2)
+    read, answered = [], []
+
+    def lines(file):
+        for word in ["cat", "act", "tack", "cat"]:
+            assert len(read) - len(answered) <= 2
+            read.append(word)
+            yield word
+
+    monkeypatch.setattr(keras_attn_cli, "_lines", lines)
+    monkeypatch.setattr(keras_attn_cli, "_write_targets", lambda *x: answered.append(x))
+    call("generate", folder / "run", "--temperature", "1", "--seed", "3")
+    assert [x[0] for x in answered] == read == ["cat", "act", "tack", "cat"]
+    piped, answered[:] = [x[1] for x in answered], []
+    monkeypatch.undo()
+    listed = call("generate", folder / "run", *read, "--temperature", "1", "--seed", "3").out
+    assert listed.splitlines() == piped

@@ -27,7 +27,7 @@ class Weights(NamedTuple):
         recurrent: Float (U, G).
         bias: Float (G,), added to the recurrent product, or (0,) for none.
         query: Float (U, A), or (U, 0) where the query is compared as it is.
-        scale: Float (A,), what tanh of the comparison is weighed by, or () for a factor of inner
+        scale: Float (A,), what tanh of the comparison is weighed by, or (0,) for inner
             products.
     """
 
@@ -156,7 +156,7 @@ def _backwards(gates, upstream, arrays, found, projected, weights, keys, values)
     aligned = loops.read(found.alignments)
     number, depth = 1 if gates.tied else 2, values.shape[-1]
     samples = *((projected[0],) * number), keys[:, 0], values[:, 0], keys[:, :, 0]
-    compared, sample = _comparison(weights), (keys[:, :, 0], keys[:, 0], keys)  # for its shape
+    compared = _comparison(weights)
     made = tuple(loops.array(steps, x) for x in samples)
 
     def body(t, of_states, of_scale, total, made):
@@ -181,12 +181,11 @@ def _backwards(gates, upstream, arrays, found, projected, weights, keys, values)
         return t - 1, (before, *direct[1:]), of_scale + of_weight, total + term, made
 
     zeros = tuple(tf.zeros_like(x.read(0)) for x in arrays.states)
-    total = compared.backward(*sample, weights.scale)[2]
-    variables = steps - 1, zeros, tf.zeros_like(weights.scale), tf.zeros_like(total), made
+    variables = steps - 1, zeros, tf.zeros_like(weights.scale), compared.nothing(keys), made
     _, of_states, of_scale, total, made = loops.loop(lambda t, *_: t >= 0, body, variables, steps)
     *of_gates, of_queries, of_contexts, of_scores = (x.stack() for x in made)
     queries = arrays.queries[0].stack()
-    of_keys = compared.of_keys(of_scores, queries, total, weights.scale)
+    of_keys = compared.of_keys(of_scores, queries, total)
     outputs, contexts, *flat = (
         _flat(x, dtype) for x in (arrays.outputs[0].stack(), found.contexts, *of_gates, of_queries)
     )

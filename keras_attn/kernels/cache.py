@@ -42,6 +42,9 @@ def cache_compiled(directory: str | os.PathLike[str] | None = None) -> Path:
     folder = (folder / f"tensorflow-{tf.__version__}-{kind}").absolute()
     if any(character.isspace() for character in str(folder)):
         raise ValueError(f"directory: expected a path without spaces, got {str(folder)!r}.")
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):  # before TensorFlow reads the flag
+        raise OSError(f"directory: cannot make a folder in {str(there)!r}.")
     before = os.environ.get("TF_XLA_FLAGS", "")
     others = [flag for flag in before.split() if not flag.startswith(FLAG)]
     os.environ["TF_XLA_FLAGS"] = " ".join([*others, f"{FLAG}{folder}"])

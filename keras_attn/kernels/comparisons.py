@@ -15,12 +15,14 @@ class Comparison(NamedTuple):
         backward: Function of the gradient of the scores, query, keys and scale. It returns the
             gradients of query and scale, and something whose sum over the steps `of_keys` wants.
         of_keys: Function of the gradients of the scores and the queries of all steps, (T, B, S) and
-            (T, B, A), of that sum, and of the scale, to the gradient of the keys.
+            (T, B, A), and of that sum, to the gradient of the keys.
+        nothing: Function of the keys to that sum before the first step.
     """
 
     scores: Any
     backward: Any
     of_keys: Any
+    nothing: Any
 
 
 def _additive(query, keys, scale):
@@ -37,7 +39,7 @@ def _additive_gradient(upstream, query, keys, scale):
     return tf.reduce_sum(of_sum, axis=1), of_scale, of_sum
 
 
-def _of_additive_keys(upstream, queries, total, scale):
+def _of_additive_keys(upstream, queries, total):
     return total
 
 
@@ -54,9 +56,9 @@ def _inner_gradient(upstream, query, keys, scale):
     return of_query, scale, tf.zeros([], keys.dtype)
 
 
-def _of_inner_keys(upstream, queries, nothing, scale):
+def _of_inner_keys(upstream, queries, total):
     return tf.matmul(tf.transpose(upstream, [1, 2, 0]), tf.transpose(queries, [1, 0, 2]))
 
 
-ADDITIVE = Comparison(_additive, _additive_gradient, _of_additive_keys)
-INNER = Comparison(_inner, _inner_gradient, _of_inner_keys)
+ADDITIVE = Comparison(_additive, _additive_gradient, _of_additive_keys, tf.zeros_like)
+INNER = Comparison(_inner, _inner_gradient, _of_inner_keys, lambda keys: tf.zeros([], keys.dtype))

@@ -31,12 +31,13 @@ def plain():
 def applies(layer, training: bool) -> bool:
     """Return whether the fast recurrence stands for `layer`: the one place where that is decided.
 
-    It does not on a GPU, where Keras takes cuDNN unless `use_cudnn` is off; for other activations,
-    for a GRU whose reset comes before the product, and in float16; nor for what Keras' RNN layers
-    do besides: dropout within a layer, unrolling, keeping states.
+    It does not on a GPU, where Keras takes cuDNN unless `use_cudnn` is off; for cells of one's own;
+    for other activations, for a GRU whose reset comes before the product, and in float16; nor for
+    what Keras' RNN layers do besides: dropout within a layer, unrolling, keeping states.
     """
     cell = layer.cell
-    usual = cell.activation is keras.activations.tanh and cell.use_bias
+    usual = type(cell) in (keras.layers.LSTMCell, keras.layers.GRUCell) and cell.use_bias
+    usual = usual and cell.activation is keras.activations.tanh
     usual &= cell.recurrent_activation is keras.activations.sigmoid
     usual &= getattr(cell, "reset_after", True)
     dropped = training and (layer.dropout or layer.recurrent_dropout)

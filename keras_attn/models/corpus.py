@@ -7,7 +7,7 @@ import functools
 import itertools
 import random
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -26,14 +26,31 @@ def workers() -> int:
 
 
 def in_order(calls: Iterable[Callable[[], Any]], number: int) -> Iterator:
-    """Yield what calls return, in order; `number` run at a time, and no more are read ahead."""
+    """Yield what calls return, in order; `number` run at a time, and no more are read ahead.
+
+    Errors come in their turn too, those of reading behind what was read before. Who stops early,
+    or is interrupted, does not wait for calls under way.
+    """
     calls = iter(calls)
-    waiting: collections.deque = collections.deque()
-    with ThreadPoolExecutor(number) as pool:
-        waiting.extend(pool.submit(call) for call in itertools.islice(calls, number))
+    waiting: collections.deque[Future] = collections.deque()
+    pool = ThreadPoolExecutor(number)
+
+    def fill():
+        try:
+            missing = number - len(waiting)
+            waiting.extend(pool.submit(call) for call in itertools.islice(calls, missing))
+        except Exception as error:
+            failed: Future = Future()
+            failed.set_exception(error)
+            waiting.append(failed)
+
+    try:
+        fill()
         while waiting:
             yield waiting.popleft().result()
-            waiting.extend(pool.submit(call) for call in itertools.islice(calls, 1))
+            fill()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def generated(generate: Callable, sources: Iterator, batch_size: int, options: dict) -> Iterator:
@@ -62,7 +79,13 @@ def generated(generate: Callable, sources: Iterator, batch_size: int, options: d
 def _windows(sources: Iterator[Any], size: int) -> Iterator[tuple[int, list]]:
     """Yield lists of up to `size` sources, each with the number of those before it."""
     for start in itertools.count(0, size):
-        window = list(itertools.islice(sources, size))
+        window: list = []
+        try:
+            window.extend(itertools.islice(sources, size))
+        except Exception:
+            if window:
+                yield start, window  # what was read is answered first
+            raise
         if not window:
             return
         yield start, window

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Iterable
 from typing import Any
 
@@ -89,7 +90,10 @@ class Ensemble(Generation):
 
     def freeze(self, *, jit_compile: bool = True) -> Frozen:
         """Return what answers as this ensemble does now, only faster; see `Seq2Seq.freeze`."""
-        return Frozen(Ensemble(copied(model) for model in self.models), jit_compile)
+        twin = copy.copy(self)
+        twin.models = tuple(copied(model) for model in self.models)
+        twin._runner = Runner(twin)
+        return Frozen(twin, jit_compile)
 
     def _stepped(self, steps, arguments):
         found = [step(*given) for step, given in zip(steps, arguments, strict=True)]

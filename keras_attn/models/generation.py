@@ -80,6 +80,8 @@ class Generation:
         """
         if return_alignments:
             self._need_attention("return_alignments")
+        if isinstance(source, Iterator) and isinstance(self.source, int):
+            raise TypeError("source: an iterator is one of strings; this model takes ids (n, S).")
         if isinstance(source, Iterator):
             request_of(self, [], self._source_rows([]), dict(options))  # which checks them
             shown = {"return_scores": return_scores, "return_alignments": return_alignments}

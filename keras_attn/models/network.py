@@ -184,13 +184,16 @@ class Network(keras.Model):
 
     def steppers(self, kept: bool = False):
         """Return a function of a memory to its `stepper`; `kept` as in `folding.stepper_of`."""
+        return self.stepper if self.overrides("stepper") else self._steppers(kept)
+
+    def _steppers(self, kept):
         if self.overrides("step"):
             return folding.unfolded(self)
         return folding.stepper_of(self, kept)
 
     def stepper(self, memory: Memory):
         """Return `step` of one memory in inference, (token_ids, state), for many steps in a row."""
-        return self.steppers()(memory)
+        return self._steppers(kept=False)(memory)
 
     def call(self, inputs, training: bool = False, features: bool = False):
         """Predict every next token of given targets.

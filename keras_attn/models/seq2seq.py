@@ -16,6 +16,9 @@ from keras_attn.models.network import Network
 from keras_attn.models.runner import Runner
 from keras_attn.training.callbacks import StopOnNaN, TooLongReport
 
+# What a search goes through; a copy has those of the class.
+OWN_METHODS = ("encode", "step", "steppers", "stepper", "project", "log_probabilities", "call")
+
 
 @serializable
 class Seq2Seq(Generation, Network):
@@ -229,13 +232,32 @@ class Seq2Seq(Generation, Network):
 
         Returns:
             `Frozen`, with `generate`, `search`, `stream`, `score`, `attend` and `export`.
+
+        Raises:
+            ValueError: a quantised model, one with LoRA, or one that has a method put on itself.
         """
         return Frozen(copied(self), jit_compile)
 
 
 def copied(model: Seq2Seq) -> Seq2Seq:
-    """Return a model of the same weights, not compiled."""
+    """Return a model of the same weights, not compiled.
+
+    Raises:
+        ValueError: a method was put on the model itself, or its layers have other weights than its
+            configuration makes; a copy would not answer alike.
+    """
+    own = [name for name in OWN_METHODS if name in vars(model)]
+    if own:
+        raise ValueError(
+            f"freeze: {own[0]!r} was put on the model itself, and a copy would not have it; "
+            "override it in a subclass."
+        )
     copy = type(model).from_config(model.get_config())
+    if [w.shape for w in copy.weights] != [w.shape for w in model.weights]:
+        raise ValueError(
+            "freeze: this model's layers have other weights than its configuration makes, as "
+            "behind quantize() and enable_lora(); such a model answers, but is not frozen."
+        )
     copy.set_weights(model.get_weights())
     return copy
 

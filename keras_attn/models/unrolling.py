@@ -62,6 +62,9 @@ def applies(decoder, training: bool) -> bool:
     if any(type(part) is not known for part, known in zip(parts, PARTS, strict=True)):
         return False
     layer = recurrence.layers[0]
+    called = *parts, attention.scorer, layer, layer.cell
+    if any(getattr(part, "activity_regularizer", None) is not None for part in called):
+        return False  # a loss of what runs through them, which nobody would add
     fast = type(layer) in (kernels.LSTM, kernels.GRU) and kernels.applies(layer, training)
     alone = recurrence.num_layers == 1 and not decoder.input_feeding
     plain = attention.num_heads == 1 and attention.keys == "values" and not attention.reads

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
 import pytest
 
 import keras_attn
+from keras_attn.kernels import cache
 
 
 def test_it_is_too_late_once_tensorflow_has_started(tmp_path):
@@ -43,3 +45,12 @@ print(tf.function(lambda x: x + 1, jit_compile=True)(tf.constant(1)).numpy())
         assert done.returncode == 0, done.stderr[-2000:]
         kept.append([(x.name, x.stat().st_mtime_ns) for x in tmp_path.rglob("*") if x.is_file()])
     assert len(kept[0]) == 1 and kept[0] == kept[1]
+
+
+def test_a_folder_that_cannot_be_made_changes_nothing(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("TF_XLA_FLAGS", "--before")
+    monkeypatch.setattr(cache.cores, "configured", lambda: False)
+    with pytest.raises(OSError, match="cannot make a folder"):
+        keras_attn.cache_compiled(tmp_path / "file")
+    assert os.environ["TF_XLA_FLAGS"] == "--before"

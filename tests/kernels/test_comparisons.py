@@ -33,7 +33,7 @@ def test_scores_and_gradients(compared):
     steps = zip(tf.unstack(upstream), tf.unstack(queries), strict=True)
     back = [compared.backward(g, query, keys, scale) for g, query in steps]
     of_queries, of_scale, terms = zip(*back, strict=True)
-    of_keys = compared.of_keys(upstream, queries, tf.add_n(terms), scale)
+    of_keys = compared.of_keys(upstream, queries, tf.add_n([compared.nothing(keys), *terms]))
     np.testing.assert_allclose(tf.stack(of_queries), expected[0])
     np.testing.assert_allclose(of_keys, expected[1])
     np.testing.assert_allclose(tf.add_n(of_scale), expected[2])

@@ -106,3 +106,18 @@ def test_keras_still_asks_for_the_loop(monkeypatch):
     monkeypatch.setattr(fast, "run", lambda *x: calls.append(x) or run(*x))
     kernels.LSTM(4)(np.zeros((2, 5, 3), "float32"))
     assert len(calls) == 1
+
+
+def test_a_cell_of_ones_own_is_run():
+    class Doubled(keras.layers.LSTMCell):
+        def call(self, *arguments, **options):
+            output, states = super().call(*arguments, **options)
+            return 2 * output, states
+
+    layer = kernels.LSTM(3)
+    layer.build((None, None, 2))
+    x = np.ones((1, 4, 2), np.float32)
+    plain = layer(x)
+    layer.cell.__class__ = Doubled
+    assert not kernels.applies(layer, training=False)
+    np.testing.assert_allclose(layer(x), 2 * np.asarray(plain), atol=1e-6)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 import itertools
 import threading
+import time
 
 import pytest
 from small_models import CHEAP, WORDS, small
 
+from keras_attn import zoo
 from keras_attn.models import corpus
 
 
@@ -109,3 +111,34 @@ def test_options_are_checked_before_anything_is_read(model):
         with pytest.raises(error):
             model.generate(source, **options)
         assert list(source) == ["abc"]
+
+
+def test_what_was_read_before_an_error_is_answered(model, monkeypatch):
+    monkeypatch.setattr(corpus, "BATCHES", 2)
+
+    def broken():
+        yield from WORDS
+        yield "abc"
+        raise OSError("the disk is gone")
+
+    found = []
+    with pytest.raises(OSError, match="the disk is gone"):
+        for target in model.generate(broken(), batch_size=2):
+            found.append(target)
+    assert found == model.generate([*WORDS, "abc"])
+
+
+def test_who_stops_does_not_wait():
+    going = threading.Event()
+    found = corpus.in_order([lambda: 1, functools.partial(going.wait, 30)], 2)
+    assert next(found) == 1
+    begun = time.monotonic()
+    found.close()
+    assert time.monotonic() - begun < 20  # not for the call under way
+    going.set()
+
+
+def test_ids_come_as_arrays():
+    by_ids = zoo.build("attention", source=9, target=9, size="tiny")
+    with pytest.raises(TypeError, match="an iterator is one of strings"):
+        by_ids.generate(iter([[4, 2]]))

@@ -128,3 +128,50 @@ class Ending(Seq2Seq):
 def test_a_step_of_ones_own_is_taken():
     model = Ending.from_config(small("attention", **CHEAP).get_config())
     assert set(model.freeze().search(WORDS[:1]).lengths.ravel()) == {1}
+
+
+class Loud(Seq2Seq):
+    """A model whose stepper doubles its logits."""
+
+    def stepper(self, memory):
+        step = super().stepper(memory)
+
+        def doubled(token_ids, state):
+            logits, *rest = step(token_ids, state)
+            return 2 * logits, *rest
+
+        return doubled
+
+
+class Halved(zoo.ensemble([shared("attention")] * 2).__class__):
+    """An ensemble whose log p is half."""
+
+    def log_probabilities(self, logits):
+        return super().log_probabilities(logits) / 2
+
+
+def test_what_a_subclass_brings_is_kept():
+    plain = small("attention", **CHEAP)
+    loud = Loud.from_config(plain.get_config())
+    loud.set_weights(plain.get_weights())
+    halved = Halved([plain, plain])
+    for model in (loud, halved):
+        assert_same(model.freeze(jit_compile=False).search(WORDS), model.search(WORDS))
+    assert not np.allclose(loud.search(WORDS[:1]).scores, plain.search(WORDS[:1]).scores)
+
+
+@pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize`")
+def test_what_a_copy_would_not_have_is_refused():
+    model = small("attention", **CHEAP)
+    model.project = lambda features: model.projection(features)
+    with pytest.raises(ValueError, match="freeze: 'project' was put on the model itself"):
+        model.freeze()
+    changes = (
+        lambda m: m.quantize("int8"),
+        lambda m: m.projection.enable_lora(2),
+    )
+    for change in changes:
+        model = small("attention", **CHEAP)
+        change(model)
+        with pytest.raises(ValueError, match="freeze: this model's layers have other weights"):
+            model.freeze()

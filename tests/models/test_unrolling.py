@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from small_models import EVERY, SPOKEN, WORDS, shared, small, some_ids
+from small_models import EVERY, FEW, FEW_SPOKEN, SPOKEN, WORDS, shared, small, some_ids
 
 from keras_attn import kernels, layers
 from keras_attn.models import unrolling
@@ -106,3 +107,21 @@ def test_it_trains_in_half_precision_and_by_xla():
         model.compile("adam", jit_compile=not options)
         history = model.fit(WORDS, SPOKEN, epochs=6, verbose=0).history["loss"]
         assert history[-1] < history[0]
+
+
+@pytest.mark.parametrize("where", ["decoder", "scorer", "cell"])
+def test_losses_of_what_runs_through_layers_are_not_dropped(where):
+    model = small("attention", **ORDER, bidirectional=False)
+    parts = {
+        "decoder": model.decoder,
+        "scorer": model.decoder.context.attention.scorer,
+        "cell": model.decoder.recurrence.layers[0].cell,
+    }
+    parts[where].activity_regularizer = keras.regularizers.L2(1.0)
+    assert not unrolling.applies(model.decoder, training=True)
+    if where == "decoder":  # the others Keras itself cannot train in a loop
+        model.compile("sgd", metrics=None)
+        with_it = model.fit(FEW, FEW_SPOKEN, verbose=0).history["loss"][0]
+        model.decoder.activity_regularizer = None
+        model.compile("sgd", metrics=None)
+        assert with_it > model.fit(FEW, FEW_SPOKEN, verbose=0).history["loss"][0] + 0.5
