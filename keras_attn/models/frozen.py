@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_attn.models.generation import Generation
+from keras_attn.models.packing import Packing
 from keras_attn.models.runner import IDS, Runner, graph_of, searched
 from keras_attn.search import Settings, Trie
 from keras_attn.text.pipeline import widths
@@ -16,7 +17,7 @@ from keras_attn.types import EOS, PAD, SearchResult
 
 # What a loop is compiled for: so many rows, or a multiple of the last; sources as wide as batches
 # of training; and multiples of so many tokens of prefixes, and of targets.
-ROWS = (1, 8, 32, 128)
+ROWS = (1, 8, 16, 32, 64, 128)
 PREFIX, STEPS = 8, 16
 
 
@@ -66,6 +67,8 @@ _compiling = threading.Lock()
 class Compiled(Runner):
     """Graphs of which those that search are compiled by XLA, once for each set of shapes."""
 
+    shared = 32  # a compiled loop keeps one core busy, but for its largest products
+
     def __init__(self, model):
         super().__init__(model)
         self._ready: set[Any] = set()
@@ -80,14 +83,18 @@ class Compiled(Runner):
         specs = IDS, _specs(settings), _specs(how)
 
         def make():
-            def run(source_ids, settings, how):
-                return searched(self.model, source_ids, settings, how, width=width, steps=capacity)
+            packing = Packing(specs)
 
-            return graph_of(run, *specs, jit_compile=True)
+            def run(*packed):
+                asked = packing.unpacked(packed)
+                return searched(self.model, *asked, width=width, steps=capacity)
+
+            return packing, graph_of(run, *packing.signature, jit_compile=True)
 
         key = "compiled", type(how), width, capacity, specs
-        graph = self._made(key, make)
-        found = self._run((key, source_ids.shape), graph, source_ids, settings, how)
+        packing, graph = self._made(key, make)
+        packed = packing.packed((source_ids, settings, how))
+        found = self._run((key, source_ids.shape), graph, *packed)
         found = SearchResult(*(x.numpy()[:rows] for x in found))
         return found._replace(
             token_ids=found.token_ids[:, :, :steps],

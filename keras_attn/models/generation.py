@@ -53,8 +53,8 @@ class Generation:
 
         Args:
             source: A string, n strings, or ids (n, S); or an iterator of strings, of any length.
-            batch_size: Sources of a batch, which are of like length. On CPUs as many batches are
-                decoded at a time as there are cores.
+            batch_size: Most sources of a batch, which are of like length. On CPUs as many batches
+                are decoded at a time as there are cores, which share a large batch.
             return_scores: Whether log p of each target, nats, comes beside it.
             return_alignments: Whether its alignments do, a list of floats for each of its tokens,
                 EOS included, one for each of the source's.
@@ -141,11 +141,15 @@ class Generation:
             )
             return chosen, _shown(result, request.returned, aligned)
 
-        parts = chunks(rows, positive("batch_size", batch_size))
-        if len(rows.lengths) <= batch_size:
-            return stacked([search(*part) for part in parts], len(rows.lengths))
+        number, size, workers = len(rows.lengths), positive("batch_size", batch_size), 1
+        if number > size or number * request.width >= self._runner.shared:
+            workers = corpus.workers()
+            size = min(size, max(1, -(-number // workers)))
+        parts = chunks(rows, size)
+        if number <= size:
+            return stacked([search(*part) for part in parts], number)
         calls = (functools.partial(search, *part) for part in parts)
-        return stacked(list(corpus.in_order(calls, corpus.workers())), len(rows.lengths))
+        return stacked(list(corpus.in_order(calls, workers)), number)
 
     def stream(self, source: Any, **options: Unpack[SearchOptions]) -> Iterator[Any]:
         """Yield the tokens of a target as they come, without EOS: str, or int for ids.

@@ -106,7 +106,12 @@ class Runner:
 
     Args:
         model: A `Seq2Seq`, or an `Ensemble`.
+
+    Attributes:
+        shared: Int, the number of hypotheses from which a batch is faster in parts, one for a core.
     """
+
+    shared = 128
 
     def __init__(self, model):
         self.model = model

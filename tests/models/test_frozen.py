@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -175,3 +176,17 @@ def test_what_a_copy_would_not_have_is_refused():
         change(model)
         with pytest.raises(ValueError, match="freeze: this model's layers have other weights"):
             model.freeze()
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_half_precision_is_frozen_in_full(policy):
+    plain = small("attention", **CHEAP)
+    keras.config.set_dtype_policy(policy)  # what a global policy would bring into the copy
+    try:
+        halved = small("attention", **CHEAP)
+        halved.set_weights(plain.get_weights())
+        found = halved.freeze(jit_compile=False).search(WORDS, beam_size=2)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert halved.compute_dtype == policy.removeprefix("mixed_")
+    assert_same(found, plain.search(WORDS, beam_size=2))

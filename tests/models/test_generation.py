@@ -7,6 +7,7 @@ import pytest
 import small_models
 
 from keras_attn import zoo
+from keras_attn.models import corpus
 
 WORDS = ["abc", "de", "", "hello"]
 
@@ -220,3 +221,27 @@ def test_a_penalty_changes_the_order():
     assert longer.lengths[:, 0].sum() >= plain.lengths[:, 0].sum()
     assert (longer.penalised_scores != longer.scores).any()
     np.testing.assert_array_equal(plain.penalised_scores, plain.scores)
+
+
+def test_cores_share_a_large_batch(monkeypatch):
+    asked = model()
+    words = ["abcdefghijk"[: 1 + i % 11] for i in range(33)]
+    expected = asked.search(words, temperature=1.1, seed=4)
+    parts = []
+    search = asked._runner.search
+
+    def counted(source_ids, *given):
+        parts.append(len(source_ids))
+        return search(source_ids, *given)
+
+    monkeypatch.setattr(asked._runner, "search", counted)
+    monkeypatch.setattr(asked._runner, "shared", 33)
+    monkeypatch.setattr(corpus, "workers", lambda: 3)
+    found = asked.search(words, temperature=1.1, seed=4)
+    for name, x, y in zip(found._fields, found, expected, strict=True):
+        np.testing.assert_allclose(x, y, atol=1e-5, err_msg=name)
+    assert parts == [11] * 3
+    asked.search(words[:32])
+    assert parts[3:] == [32]
+    asked.search(words[:31], beam_size=2, batch_size=8)
+    assert sorted(parts[4:]) == [7, 8, 8, 8]
