@@ -17,7 +17,7 @@ from keras_attn.kernels import cores
 from keras_attn.models.request import DRAWN
 from keras_attn.search import fold
 
-BATCHES = 64  # of a window, among which sources of like length find each other
+BATCHES = 32  # of a window, among which sources of like length find each other
 
 
 def workers() -> int:

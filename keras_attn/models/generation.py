@@ -21,7 +21,8 @@ from keras_attn.text import pipeline
 from keras_attn.training.callbacks import edit_distances
 from keras_attn.types import EOS, PAD, UNK, SearchResult
 
-GENERATED_AT_A_TIME = 128
+GENERATED_AT_A_TIME = 256
+SCORED_AT_A_TIME = 128  # logits of all steps are there at once
 
 
 class Generation:
@@ -69,7 +70,7 @@ class Generation:
             source for which nothing is possible has "" and -inf.
 
             For an iterator it is an iterator, of what a list would give for each source: a str, a
-            list of them, or a tuple. It reads some thousands of sources ahead (128 times
+            list of them, or a tuple. It reads some thousands of sources ahead (64 times
             `batch_size`), and never holds more; options are then the same for all sources.
 
         Raises:
@@ -192,7 +193,7 @@ class Generation:
         return trie_for(self, targets)
 
     def score(
-        self, source: Any, target: Any, *, batch_size: int = GENERATED_AT_A_TIME
+        self, source: Any, target: Any, *, batch_size: int = SCORED_AT_A_TIME
     ) -> np.ndarray:
         """Return log p(target | source) in nats, float32 (n,).
 
