@@ -475,21 +475,27 @@ def export(
     beam_size: Annotated[
         int, typer.Option(min=1, help="Of the signature `beam`, and the most of `options`.")
     ] = 5,
+    keep: Annotated[
+        int | None, typer.Option(min=1, help="Remove all but so many of the newest versions.")
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Write a SavedModel as the next version in a folder, strings in and strings out."""
     _import_quietly()
     loaded = _loaded(model)
-    from keras_attn.serving.export import next_version
+    from keras_attn.serving.export import next_version, prune
 
     path = folder / str(version) if version else next_version(folder)
     loaded.export(path, overwrite=overwrite, beam_size=beam_size, verbose=False)
+    removed = [str(old) for old in prune(folder, keep)] if keep else []
     needs = loaded.source.needs_tf_text or loaded.target.needs_tf_text
-    typer.echo(
-        jsons.dumps({"path": str(path), "needs_tf_text": needs})
-        if json
-        else f"saved {path}" + (" (its server needs tensorflow-text's operations)" * needs)
-    )
+    if json:
+        said = {"path": str(path), "needs_tf_text": needs, "removed": removed}
+        typer.echo(jsons.dumps(said))
+        return
+    typer.echo(f"saved {path}" + (" (its server needs tensorflow-text's operations)" * needs))
+    if removed:
+        typer.echo(f"removed {', '.join(removed)}")
 
 
 @app.command()

@@ -1,7 +1,7 @@
 """Whether fast training ends where plain training does: on dates, three seeds each, and on CMUdict.
 
     python benchmarks/convergence.py dates [--seeds 0 1 2]
-    python benchmarks/convergence.py cmudict [--data DIR]
+    python benchmarks/convergence.py cmudict [--data DIR] [--seeds 0 1]
 
 "plain" is Keras' own layers in float32 (`keras_attn.kernels.plain`); "fast" is
 `keras_attn.configure_cpu()` and `mixed_bfloat16`, each run in a process of its own. Dates are the
@@ -37,7 +37,9 @@ kernels, and batches split over cores. Generated greedily by the model as it was
 |---|---|---|---|---|
 {dates}
 
-## CMUdict, `attention`, development words, one seed
+## CMUdict, `attention`, 2,670 development words, one seed a line
+
+A standard error of a WER of 25 % of so many words is 0.84 points.
 
 | mode | WER, % | PER, % | epoch |
 |---|---|---|---|
@@ -65,7 +67,7 @@ def on_cmudict(mode: str, seed: int, folder: str | None) -> dict:
 
     from keras_attn.datasets import cmudict
 
-    home.SEED, home.RUNS = seed, home.RUNS / mode
+    home.SEED, home.RUNS = seed, home.RUNS / f"{mode}.{seed}"
     return home.train(NAME, cmudict.load(folder))
 
 
@@ -114,7 +116,7 @@ def page(results: dict) -> str:
         )
     words = []
     committed = json.loads((ZOO / "cmudict.json").read_text())["runs"][NAME]
-    for mode, found in {"float32, zoo/cmudict.md": committed, **results["cmudict"]}.items():
+    for mode, found in {"float32, seed 0, zoo/cmudict.md": committed, **results["cmudict"]}.items():
         best = found["log"][found["best_epoch"] - 1]
         wrong, edits = 100 * (1 - best["val_exact_match"]), 100 * best["val_edit_distance_rate"]
         words.append(f"| {mode} | {wrong:.2f} | {edits:.2f} | {found['best_epoch']} |")
@@ -143,8 +145,11 @@ def main():
         results |= json.loads(RESULTS.read_text())
     results["machine"] = f"{platform.processor() or platform.machine()}, 2 cores"
     if given.task == "cmudict":
-        if "fast" not in results["cmudict"]:
-            results["cmudict"]["fast"] = apart("cmudict", "fast", 0, given.data)
+        for seed in given.seeds:
+            if f"fast, seed {seed}" not in results["cmudict"]:
+                found = apart("cmudict", "fast", seed, given.data)
+                results["cmudict"][f"fast, seed {seed}"] = found
+                save(results)
     else:
         for seed in given.seeds:
             for mode in MODES:

@@ -25,7 +25,7 @@ from keras_attn.kernels.cache import cache_compiled  # noqa: E402
 from keras_attn.kernels.cores import configure_cpu  # noqa: E402
 from keras_attn.models import Seq2Seq  # noqa: E402
 
-__version__ = "0.1.0"
+__version__ = environment.VERSION
 
 __all__ = [
     "Seq2Seq",

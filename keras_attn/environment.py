@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+VERSION = "0.1.0"
+
 
 def check() -> None:
     """Refuse surroundings in which nothing here could work.

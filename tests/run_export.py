@@ -29,11 +29,24 @@ def given(name, values):
     return np.array(values, KINDS[name])
 
 
-def main():
-    spec = importlib.util.spec_from_file_location("session", sys.argv[1])
+def loaded(file):
+    """Return the module of a session's file, which stands alone."""
+    spec = importlib.util.spec_from_file_location("session", file)
     session = importlib.util.module_from_spec(spec)
     sys.modules["session"] = session
     spec.loader.exec_module(session)
+    return session
+
+
+def forbidden():
+    """Return what should not have been imported."""
+    return {"tensorflow", "tensorflow_text", "keras", "keras_attn"} & {
+        name.split(".")[0] for name in sys.modules
+    }
+
+
+def main():
+    session = loaded(sys.argv[1])
     libraries = session.tf_text_libraries() if "--tf-text" in sys.argv else ()
     with session.Session(sys.argv[2], libraries) as model:
         for line in sys.stdin:
@@ -49,10 +62,7 @@ def main():
             for name, signature in model.signatures.items()
         }
         print(json.dumps(described))
-    forbidden = {"tensorflow", "tensorflow_text", "keras", "keras_attn"} & {
-        name.split(".")[0] for name in sys.modules
-    }
-    assert not forbidden, forbidden
+    assert not forbidden(), forbidden()
 
 
 if __name__ == "__main__":

@@ -221,14 +221,16 @@ def test_evaluate(call, folder, tmp_path):
 
 
 def test_export(call, folder, tmp_path):
-    for version in (1, 2):
-        found = call("export", folder / "run", tmp_path / "served", "--json")
-        path = str(tmp_path / "served" / str(version))
-        assert json.loads(found.out) == {"path": path, "needs_tf_text": False}
+    served = [str(tmp_path / "served" / version) for version in "12"]
+    for path, removed in zip(served, ([], served[:1]), strict=True):
+        found = call("export", folder / "run", tmp_path / "served", "--keep", "1", "--json")
+        said = {"path": path, "needs_tf_text": False, "removed": removed}
+        assert json.loads(found.out) == said
         assert Path(path, "saved_model.pb").exists()
+    assert not Path(served[0]).exists()
     found = call("export", folder / "run", tmp_path / "served", "--version", "2")
     assert found.code == 2 and "exists" in found.error
-    found = call("generate", tmp_path / "served" / "1", "cat")
+    found = call("generate", tmp_path / "served" / "2", "cat")
     assert found.code == 2 and "is an exported model" in found.error
 
 

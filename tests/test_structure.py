@@ -24,7 +24,7 @@ LAYERS = {  # a room may import itself and these
     "scoring": set(),
     "kernels": {"types"},
     "training": {"types", "text", "scoring", "kernels"},
-    "serving": {"types", "text"},
+    "serving": {"types", "text", "environment"},
     "layers": {"types", "kernels"},
     "models": {"types", "text", "search", "plots", "training", "serving", "kernels", "layers"},
     "zoo": {"types", "text", "layers", "models"},
@@ -137,3 +137,10 @@ def test_the_wheel_builds_every_name_in_a_clean_environment(tmp_path):
         cwd="/",
     )
     assert listed.stdout.split() == ["context_as_init", "context_every_step"]
+
+
+def test_the_version_is_said_once():
+    import keras_attn
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["version"] == keras_attn.__version__

@@ -184,7 +184,7 @@ class Attention(Component):
         reads = self.reads
 
         def field(name, x):
-            return x if name in reads else x[..., :0]
+            return x if name in reads else ops.zeros((*ops.shape(x)[:-1], 0), dtype=x.dtype)
 
         return AttentionState(
             position=field("position", ops.zeros((rows, 1), dtype=first.dtype)),

@@ -192,9 +192,7 @@ class Generation:
         """
         return trie_for(self, targets)
 
-    def score(
-        self, source: Any, target: Any, *, batch_size: int = SCORED_AT_A_TIME
-    ) -> np.ndarray:
+    def score(self, source: Any, target: Any, *, batch_size: int = SCORED_AT_A_TIME) -> np.ndarray:
         """Return log p(target | source) in nats, float32 (n,).
 
         EOS is part of a target that is not cut at `max_target`; ids are scored as they stand.

@@ -8,8 +8,8 @@ that the C++ loader refuses or store the weights twice. The root saved here hold
 from __future__ import annotations
 
 import contextlib
-import inspect
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
@@ -19,21 +19,8 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from keras_attn.text.pipeline import shifted, source_ids, target_ids
-from keras_attn.types import PAD
-
-RAGGED = "every input has one value a source"
-DTYPES = {
-    "source": tf.string,
-    "target": tf.string,
-    "beam_size": tf.int32,
-    "max_length": tf.int32,
-    "length_penalty": tf.float32,
-    "seed": tf.int64,
-    "temperature": tf.float32,
-    "top_k": tf.int32,
-    "top_p": tf.float32,
-}
+from keras_attn.serving import beside
+from keras_attn.serving.signatures import signatures
 
 
 def export_saved_model(
@@ -72,104 +59,24 @@ def export_saved_model(
         raise TypeError(f"filepath: expected a path, got {type(filepath).__name__}.")
     path = Path(filepath)
     with published(path, overwrite) as aside, model.portable():
+        functions = signatures(model, search, beam_size)
         save_slim(
             str(aside),
-            signatures(model, search, beam_size),
+            functions,
             variables=[weight.value for weight in model.weights],
             tables=[*model.source.resources(), *model.target.resources()],
         )
+        beside.write(aside, served_name(path), model, beam_size, functions)
     if verbose or verbose is None:
         print(f"Saved model at {str(path)!r}.")
     return str(path)
 
 
-def signatures(model, search, beam_size: int) -> dict[str, Any]:
-    """Return the model's signatures by name; without attention there is no `attend`.
-
-    Args:
-        model: A `Seq2Seq`, or an `Ensemble`.
-        search: Function of (model, source_ids, width, **tensors), see `models.runner.served`.
-        beam_size: Int K of `beam`, and the most that `options` takes.
-    """
-
-    def ids_of(source):
-        return _at_least_one(source_ids(model.codec.source_ids(source), model.max_source))
-
-    def best(source, result):
-        target = model.codec.text(result.token_ids[:, 0], source)
-        return {"target": target, "score": tf.cast(result.scores[:, 0], tf.float32)}
-
-    def serving_default(source):
-        return best(source, search(model, ids_of(source)))
-
-    def attend(source):
-        ids = ids_of(source)
-        result = search(model, ids)
-        missing = model.max_source - tf.shape(ids)[1]
-        ids = tf.pad(ids, [[0, 0], [0, missing]])
-        alignments = tf.pad(result.alignments[:, 0], [[0, 0], [0, 0], [0, missing]])
-        return {
-            **best(source, result),
-            "source_tokens": model.codec.source_tokens(ids, source),
-            "target_tokens": model.codec.target_tokens(result.token_ids[:, 0], source),
-            "alignments": tf.cast(alignments, tf.float32),
-            "target_lengths": tf.cast(result.lengths[:, 0], tf.int32),
-        }
-
-    def beam(source):
-        result = search(model, ids_of(source), beam_size)
-        flat = tf.reshape(result.token_ids, [-1, model.max_target])
-        target = model.codec.text(flat, tf.repeat(source, beam_size))
-        scores = tf.cast(result.scores, tf.float32)
-        return {"target": tf.reshape(target, tf.shape(scores)), "score": scores}
-
-    def options(source, beam_size, max_length, length_penalty):
-        given = {
-            "beam_size": beam_size,
-            "max_length": max_length,
-            "length_penalty": length_penalty,
-        }
-        one = tf.ones_like(beam_size)
-        return best(source, search(model, ids_of(source), most, num_return=one, **given))
-
-    def sample(source, seed, temperature, top_k, top_p, max_length):
-        given = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
-        return best(
-            source, search(model, ids_of(source), seed=seed, max_length=max_length, **given)
-        )
-
-    def score(source, target):
-        ids = target_ids(model.codec.target_ids(target, source), model.max_target)
-        target_out = _at_least_one(ids)
-        found = model.log_likelihood(ids_of(source), shifted(target_out), target_out)
-        return {"score": tf.cast(found, tf.float32)}
-
-    most = beam_size
-    functions = [serving_default, beam, options, sample, score]
-    if model.attends:
-        functions.append(attend)
-    return {f.__name__: _signature(f) for f in functions}
-
-
-def _signature(function):
-    """Return a `tf.function` of tensors (B,), refused in any other shape, as its signature says."""
-    names = tuple(inspect.signature(function).parameters)
-
-    def checked(*given):
-        given = [tf.ensure_shape(x, [None]) for x in given]
-        rows = tf.shape(given[0])[0]
-        same = [tf.debugging.assert_equal(tf.shape(x)[0], rows, RAGGED) for x in given[1:]]
-        with tf.control_dependencies(same):
-            return function(*(tf.identity(x) for x in given))
-
-    specs = [tf.TensorSpec([None], DTYPES[name], name) for name in names]
-    return tf.function(checked, input_signature=specs, autograph=False)
-
-
-def _at_least_one(ids):
-    """Return ragged ids (B, None) as a tensor (B, T), padded with PAD, with T at least 1."""
-    array = ids.to_tensor(PAD)
-    return tf.pad(array, [[0, 0], [0, tf.cast(tf.shape(array)[1] == 0, tf.int32)]])
+def served_name(path: Path) -> str:
+    """Return the name that a version is served by: of its folder, in letters a URL has."""
+    path = path.absolute()
+    name = path.parent.name if path.name.isdigit() else path.name
+    return re.sub(r"[^\w.-]+", "_", name, flags=re.ASCII) or "model"
 
 
 def save_slim(path: str, functions: dict[str, Any], variables: list, tables: list) -> None:
@@ -265,3 +172,22 @@ def next_version(folder: Any) -> Path:
     folder = Path(folder)
     versions = [int(entry.name) for entry in folder.glob("*") if entry.name.isdigit()]
     return folder / str(max(versions, default=0) + 1)
+
+
+def prune(folder: Any, keep: int) -> list[Path]:
+    """Remove all versions of a model but the `keep` newest, and return their paths.
+
+    A version vanishes at once, as a server sees it; folders that hold no SavedModel stay.
+
+    Args:
+        folder: The versions' folder.
+        keep: Positive int.
+    """
+    versions = (entry for entry in Path(folder).glob("*") if entry.name.isdigit())
+    models = [entry for entry in versions if (entry / "saved_model.pb").exists()]
+    old = sorted(models, key=lambda entry: int(entry.name))[:-keep]
+    for path in old:
+        aside = _folder_beside(path)
+        os.rename(path, aside / path.name)
+        shutil.rmtree(aside, ignore_errors=True)
+    return old

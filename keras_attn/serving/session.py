@@ -219,43 +219,53 @@ class Session:
                 of the type, or a closed session.
             SessionError: TensorFlow reports an error.
         """
+        feeds, fetches = self._chosen(signature, outputs, inputs)
+        arrays = [_as_array(inputs[name], info.dtype, name) for name, info in feeds.items()]
+        with self._in_use(), contextlib.ExitStack() as stack:
+            return self._run(feeds, [_new_tensor(self._c, stack, x) for x in arrays], fetches)
+
+    def run_protos(
+        self, signature: str, inputs: Mapping[str, bytes], outputs: Sequence[str] | None = None
+    ) -> dict[str, np.ndarray]:
+        """Runs a signature on serialised `TensorProto`s, by input, as a request brings them.
+
+        Returns and raises what `run` does; a tensor of another type is a `SessionError`.
+        """
+        feeds, fetches = self._chosen(signature, outputs, inputs)
+        with self._in_use(), contextlib.ExitStack() as stack:
+            tensors = [_tensor_of_proto(self._c, stack, inputs[name]) for name in feeds]
+            return self._run(feeds, tensors, fetches)
+
+    def _chosen(
+        self, signature: str, outputs: Sequence[str] | None, inputs: Mapping[str, Any]
+    ) -> tuple[dict[str, TensorInfo], dict[str, TensorInfo]]:
+        """The infos of what is given, and of what is wanted, by name."""
         chosen = _entry(self.signatures, signature, "signature")
         names = list(chosen.outputs) if outputs is None else list(outputs)
-        fetches = [_entry(chosen.outputs, name, "output") for name in names]
-        feeds = [(_entry(chosen.inputs, name, "input"), inputs[name]) for name in inputs]
+        fetches = {name: _entry(chosen.outputs, name, "output") for name in names}
+        feeds = {name: _entry(chosen.inputs, name, "input") for name in inputs}
         missing = sorted(set(chosen.inputs) - set(inputs) - chosen.optional)
         if missing:
             raise ValueError(f"The signature {signature!r} also wants the inputs {missing}")
-        arrays = [
-            _as_array(value, info.dtype, name)
-            for name, (info, value) in zip(inputs, feeds, strict=True)
-        ]
-        with self._in_use(), contextlib.ExitStack() as stack:
-            tensors = [_new_tensor(self._c, stack, array) for array in arrays]
-            results = self._run([info for info, _ in feeds], tensors, fetches, stack)
-            return {
-                name: _to_array(self._c, result)
-                for name, result in zip(names, results, strict=True)
-            }
+        return feeds, fetches
 
     def _run(
-        self,
-        feeds: Sequence[TensorInfo],
-        tensors: Sequence[int],
-        fetches: Sequence[TensorInfo],
-        stack: contextlib.ExitStack,
-    ) -> Sequence[int]:
-        """Calls the session; `stack` frees what it returns."""
-        inputs = (_Output * len(feeds))(*map(self._find, feeds))
+        self, feeds: dict[str, TensorInfo], tensors: Sequence[int], fetches: dict[str, TensorInfo]
+    ) -> dict[str, np.ndarray]:
+        """Calls the session on tensors, which stay the caller's."""
+        inputs = (_Output * len(feeds))(*map(self._find, feeds.values()))
         values = (_pointer * len(feeds))(*tensors)
-        outputs = (_Output * len(fetches))(*map(self._find, fetches))
+        outputs = (_Output * len(fetches))(*map(self._find, fetches.values()))
         results = (_pointer * len(fetches))()
         fed, fetched = (inputs, values, len(feeds)), (outputs, results, len(fetches))
         with _status(self._c, "Running") as status:
             self._c.TF_SessionRun(self._session, None, *fed, *fetched, None, 0, None, status)
-        for result in results:
-            stack.callback(self._c.TF_DeleteTensor, result)
-        return list(results)
+        try:
+            found = zip(fetches, results, strict=True)
+            return {name: _to_array(self._c, result) for name, result in found}
+        finally:
+            for result in results:
+                self._c.TF_DeleteTensor(result)
 
     def _find(self, info: TensorInfo) -> _Output:
         """Looks a tensor `operation:index` up in the graph."""
@@ -402,13 +412,17 @@ def _new_tensor(c: SimpleNamespace, stack: contextlib.ExitStack, array: np.ndarr
         return tensor
     # By way of a TensorProto the texts are TensorFlow's, which frees them when it drops the tensor.
     # Filled in by TF_StringCopy, the texts of a tensor that the graph keeps would never be freed.
-    dims = b"".join(_field(2, _field(1, size)) for size in array.shape)
-    texts = b"".join(_field(8, text) for text in array.flat)
-    message = _field(1, _STRING) + _field(2, dims) + texts
+    dims = b"".join(field(2, field(1, size)) for size in array.shape)
+    texts = b"".join(field(8, text) for text in array.flat)
+    return _tensor_of_proto(c, stack, field(1, _STRING) + field(2, dims) + texts)
+
+
+def _tensor_of_proto(c: SimpleNamespace, stack: contextlib.ExitStack, message: bytes) -> int:
+    """Makes a tensor of a serialised `TensorProto`, which `stack` frees."""
     buffer = _Buffer(ctypes.cast(_text(message), _pointer), len(message), None)
     tensor = c.TF_AllocateTensor(_BOOL, None, 0, 1)  # any: what is read takes its place
     stack.callback(c.TF_DeleteTensor, tensor)
-    with _status(c, "Making a tensor of texts") as status:
+    with _status(c, "Making a tensor") as status:
         c.TF_TensorFromProto(ctypes.byref(buffer), tensor, status)
     return tensor
 
@@ -435,7 +449,7 @@ def _to_array(c: SimpleNamespace, tensor: int) -> np.ndarray:
 # === Protocol buffers: MetaGraphDef is read, TensorProto is written ===
 
 
-def _field(number: int, value: int | bytes) -> bytes:
+def field(number: int, value: int | bytes) -> bytes:
     """Writes a field."""
     if isinstance(value, int):
         return _varint(number << 3) + _varint(value)
@@ -463,7 +477,7 @@ def _read_varint(message: bytes, start: int) -> tuple[int, int]:
             return value, start
 
 
-def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
+def fields(message: bytes) -> Iterator[tuple[int, Any]]:
     """Reads a message: number and value (int or bytes) of each field."""
     position = 0
     while position < len(message):
@@ -482,7 +496,7 @@ def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
 
 def _read_map(message: bytes, number: int) -> dict[str, bytes]:
     """Reads the map in field `number` of a message, sorted."""
-    entries = [dict(_fields(entry)) for found, entry in _fields(message) if found == number]
+    entries = [dict(fields(entry)) for found, entry in fields(message) if found == number]
     return dict(sorted((entry.get(1, b"").decode(), entry.get(2, b"")) for entry in entries))
 
 
@@ -494,7 +508,7 @@ def _signatures(meta_graph: bytes) -> dict[str, Signature]:
             inputs={name: _tensor_info(info) for name, info in _read_map(message, 1).items()},
             outputs={name: _tensor_info(info) for name, info in _read_map(message, 2).items()},
             optional=frozenset(_read_map(message, 4)),
-            method=dict(_fields(message)).get(3, b"").decode(),
+            method=dict(fields(message)).get(3, b"").decode(),
         )
         for name, message in found.items()
         if name != "__saved_model_init_op"
@@ -503,16 +517,16 @@ def _signatures(meta_graph: bytes) -> dict[str, Signature]:
 
 def _tensor_info(message: bytes) -> TensorInfo:
     """Reads a TensorInfo."""
-    fields = dict(_fields(message))
+    info = dict(fields(message))
     shape: tuple[int, ...] | None = None
-    if 3 in fields:
-        dims = list(_fields(fields[3]))
+    if 3 in info:
+        dims = list(fields(info[3]))
         if not any(number == 3 and value for number, value in dims):
-            sizes = [dict(_fields(dim)).get(1, 0) for number, dim in dims if number == 2]
+            sizes = [dict(fields(dim)).get(1, 0) for number, dim in dims if number == 2]
             shape = tuple(size - (1 << 64) if size >> 63 else size for size in sizes)
-    code = fields.get(2, 0)
+    code = info.get(2, 0)
     dtype = _DTYPES.get(code, f"type {code}, unknown to numpy")
-    return TensorInfo(fields.get(1, b"").decode(), dtype, shape)
+    return TensorInfo(info.get(1, b"").decode(), dtype, shape)
 
 
 def _entry(entries: Mapping[str, Any], name: str, what: str) -> Any:

@@ -187,13 +187,19 @@ def _with_places(ids, pieces, source_pieces, size):
         size: The number of ids of the vocabulary.
     """
     unknown = tf.where(ids.flat_values == UNK)  # (n, 1)
-    rows = tf.gather(ids.value_rowids(), unknown[:, 0])
-    needles = tf.gather(pieces.flat_values, unknown[:, 0])
-    lengths = tf.gather(source_pieces.row_lengths(), rows)
-    searched = tf.gather(source_pieces, rows).to_tensor("")  # (n, S)
-    there = tf.sequence_mask(lengths, tf.shape(searched)[1])
-    same = tf.cast((searched == needles[:, None]) & there, tf.int32)
-    same = tf.pad(same, [[0, 0], [0, 1]])  # argmax wants a column
-    place = tf.argmax(same, axis=-1, output_type=tf.int32)
-    found = tf.where(tf.reduce_max(same, axis=-1) > 0, size + place, UNK)
+    rows, needles = (tf.gather(x, unknown[:, 0]) for x in (ids.value_rowids(), pieces.flat_values))
+    keys = [
+        tf.strings.join([tf.strings.as_string(row), text], ":")
+        for row, text in (
+            (source_pieces.value_rowids(), source_pieces.flat_values),
+            (rows, needles),
+        )
+    ]
+    tokens, same = tf.unique(tf.concat(keys, axis=0))  # memory grows with the texts, not squared
+    there = tf.size(keys[0])
+    starts = tf.gather(source_pieces.row_starts(), source_pieces.value_rowids())
+    places = tf.cast(tf.range(tf.cast(there, starts.dtype)) - starts, tf.int32)
+    first = tf.math.unsorted_segment_min(places, same[:there], tf.size(tokens))
+    place = tf.gather(first, same[there:])
+    found = tf.where(place < tf.int32.max, size + place, UNK)  # an empty segment's is the largest
     return ids.with_flat_values(tf.tensor_scatter_nd_update(ids.flat_values, unknown, found))

@@ -19,6 +19,8 @@ from keras_attn import text, zoo
 
 SESSION = Path(keras_attn.serving.__file__).with_name("session.py")
 RUN = Path(__file__).parent.parent / "run_export.py"
+CHECK = RUN.with_name("check_export.py")
+OF_IDS = {"ids", "ids_beam", "encode", "step"}
 
 
 def sources():
@@ -127,10 +129,22 @@ def test_export_equals_generate(name, tmp_path):
         "inputs": {"source": ["string", [-1]]},
         "outputs": answer,
     }
-    assert set(signatures) == {request[0] for request in requests}
+    assert set(signatures) == {request[0] for request in requests} | OF_IDS
+    check(path, set(signatures))
     check_searches(model, strings, texts, answers[3:11])
     if model.decoder.attends:
         check_attend(model, answers[11], signatures["attend"], found, same, batch)
+
+
+def check(path, signatures, *flags):
+    """Hold an export to what lies beside it, in a process of its own."""
+    command = [sys.executable, str(CHECK), str(SESSION), str(path), *flags]
+    done = subprocess.run(command, capture_output=True, text=True, cwd="/")
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout)
+    assert found["golden"] + found["close calls"] == 10 and found["close calls"] <= 1
+    assert set(found["warm-up"]) == signatures
+    assert found["refused"] == 8 and found["together"] == 120
 
 
 SOME = slice(0, 60)  # of the strings, all that could go wrong and some words

@@ -24,6 +24,16 @@ def test_versions_count_up(tmp_path):
     assert serving.next_version(tmp_path / "m") == tmp_path / "m" / "11"
 
 
+def test_old_versions_are_removed(tmp_path):
+    for name in ("1", "2", "9", "10", "notes", "3"):
+        (tmp_path / name).mkdir()
+        if name != "3":
+            (tmp_path / name / "saved_model.pb").write_text("x")
+    assert [path.name for path in export.prune(tmp_path, 2)] == ["1", "2"]
+    assert sorted(os.listdir(tmp_path)) == ["10", "3", "9", "notes"]
+    assert export.prune(tmp_path, 2) == [] == export.prune(tmp_path / "nowhere", 1)
+
+
 def test_an_existing_path_is_kept(model, tmp_path):
     path = tmp_path / "1"
     path.mkdir()
@@ -64,7 +74,7 @@ def test_nothing_is_left_when_it_fails(model, tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["1"]
 
 
-def test_a_watcher_sees_whole_versions_only(model, tmp_path):
+def test_a_watcher_sees_whole_versions_only(model, tmp_path, capsys):
     seen, stop = [], threading.Event()
 
     def watch():
@@ -76,10 +86,11 @@ def test_a_watcher_sees_whole_versions_only(model, tmp_path):
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        model.export(tmp_path / "1", verbose=False)
+        assert model.export(tmp_path / "1") == str(tmp_path / "1")
     finally:
         stop.set()
         watcher.join()
+    assert str(tmp_path / "1") in capsys.readouterr().out
     whole = sorted(os.listdir(tmp_path / "1"))
     assert all(entries == whole for entries in seen)
     assert {"saved_model.pb", "variables"} <= set(whole) and os.listdir(tmp_path) == ["1"]
@@ -100,11 +111,6 @@ def test_a_model_of_ids_and_other_formats(model, tmp_path):
     with pytest.raises(TypeError, match="overwritte"):
         model.export(tmp_path / "1", overwritte=True)
     assert os.listdir(tmp_path) == []
-
-
-def test_it_says_where(model, tmp_path, capsys):
-    assert model.export(tmp_path / "m" / "1") == str(tmp_path / "m" / "1")
-    assert str(tmp_path / "m" / "1") in capsys.readouterr().out
 
 
 def test_no_device_and_one_copy(tmp_path):

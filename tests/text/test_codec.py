@@ -352,3 +352,13 @@ def test_where_nothing_is_unknown_copying_changes_nothing():
     ids = copying.target_ids(batch, batch[::-1])
     assert ids.to_list() == plain.target_ids(batch, batch[::-1]).to_list()
     assert texts(copying.text(ids.to_tensor(), batch)) == batch
+
+
+def test_long_unknown_texts_take_no_room_squared():
+    letters = CharacterTokenizer.learn(["ab"])
+    both = CopyCodec(letters, letters, 9)
+    long = "é" * 100_000 + "a"
+    (ids,) = both.source_ids([long]).to_list()
+    assert set(ids[:-1]) == {both.source_size}
+    (ids,) = both.target_ids([long], ["b" + long]).to_list()
+    assert set(ids[:-1]) == {both.target_size + 1}

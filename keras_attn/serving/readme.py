@@ -1,0 +1,105 @@
+"""The README.md of an exported model."""
+
+from __future__ import annotations
+
+TEXT = """# {name}, served
+
+A SavedModel for TensorFlow Serving, made by keras_attn {keras_attn}: strings in, strings out. Its
+graph is all that a server needs; what else lies here says what it is and how to tell that it works.
+Sources are cut at {max_source} tokens, targets end at {max_target}, the end token counted.
+{text_ops}
+
+## Serve it
+
+In the folder that holds `{name}/`, which holds this version:
+
+```bash
+docker run --rm -p 8500:8500 -p 8501:8501 \\
+  --mount type=bind,source="$PWD/{name}",target=/models/{name} \\
+  -e MODEL_NAME={name} tensorflow/serving
+```
+
+or, with the server's binary:
+
+```bash
+tensorflow_model_server --port=8500 --rest_api_port=8501 \\
+  --model_name={name} --model_base_path="$PWD/{name}"
+```
+
+With several models, or to merge requests into batches, give it files like those in `assets.extra`:
+`--model_config_file=models.config`, and `--enable_batching` with
+`--batching_parameters_file=batching.config`. A request is answered alike alone and in a batch. The
+server runs the requests of `tf_serving_warmup_requests` before it answers the first one.
+
+## Ask it
+
+```bash
+curl -d '{{"instances": [{{"source": "{example}"}}]}}' \\
+  http://localhost:8501/v1/models/{name}:predict
+```
+
+`assets.extra/golden.jsonl` has ten sources with the targets, scores and ids that the model gave
+before it was exported: any server should give the same.
+
+## Signatures
+
+B is the number of sources, S the width of source ids; a number is fixed in this export. Scores are
+log-probabilities in nats. Numbers outside their range are clamped, ids outside the vocabulary are
+read as `<unk>`, and any byte string is answered. Nothing is optional.
+
+| signature | inputs | outputs |
+|---|---|---|
+{signatures}
+
+- `serving_default` gives the best target by greedy search; `beam` the {beam_size} best by a beam of
+  {beam_size}, best first; `options` the best of a beam of at most {beam_size} with Wu's length
+  penalty; `sample` draws, with `top_k` 0 and `top_p` 1 for all tokens.
+- `score` gives log p(target | source).{attend}
+- `ids` and `ids_beam` take and give token ids: {specials}. The tokens of all ids are in
+  `assets.extra/source_vocabulary.json` and `target_vocabulary.json`. `source_lengths` counts the
+  end token; a row without one gets one.
+- `encode` and `step` are for searches of one's own: `encode` gives what decoding reads of the
+  sources, `memory_*`, and the first state, `state_*`; `step` takes a token of each source, `<s>` at
+  first, with all of these, and gives logits and the state to give next.
+
+## What has been run
+
+Exports are tested on CPUs, through the C++ loader and session that the server has; TensorFlow
+{lowest_tensorflow} is the oldest that was tried. They have not been run under
+`tensorflow_model_server` itself, nor on a GPU.
+"""
+
+
+def readme(described: dict) -> str:
+    """Return the text, given what `keras_attn.json` says."""
+    tables = described["signatures"]
+    attends = "attend" in tables
+    return TEXT.format(
+        name=described["name"],
+        keras_attn=described["made_with"]["keras_attn"],
+        example="text",
+        text_ops=(
+            "\nIts tokenisers use tensorflow-text's operations, which the stock server has; other "
+            "runtimes\nhave to load them."
+            if described["needs_tf_text"]
+            else "\nIt uses TensorFlow's core operations alone."
+        ),
+        signatures="\n".join(
+            f"| `{key}` | {_tensors(table['inputs'])} | {_tensors(table['outputs'])} |"
+            for key, table in tables.items()
+        ),
+        attend="\n- `attend` shows what each target token looked at." if attends else "",
+        specials=", ".join(f"`{token}` is {i}" for token, i in described["special_ids"].items()),
+        **{key: described[key] for key in ("max_source", "max_target", "beam_size")},
+        lowest_tensorflow=described["lowest_tensorflow"],
+    )
+
+
+def _tensors(specs: dict) -> str:
+    return ", ".join(f"`{name}` {dtype} {_shape(sizes)}" for name, (dtype, sizes) in specs.items())
+
+
+def _shape(sizes: list[int]) -> str:
+    """Return a shape with letters: the first axis is B, others that vary are S."""
+    letters = ["B", *("S" if size < 0 else str(size) for size in sizes[1:])]
+    return f"[{', '.join(letters)}]"

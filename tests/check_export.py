@@ -1,0 +1,212 @@
+"""Hold an exported model to what lies beside it, without TensorFlow's Python, Keras and this code.
+
+python check_export.py SESSION_FILE MODEL [--tf-text]: replays golden.jsonl and the warm-up
+requests, searches by `encode` and `step`, and asks what could go wrong; prints what was counted as
+JSON.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import math
+import struct
+import sys
+from pathlib import Path
+
+import numpy as np
+from run_export import forbidden, loaded
+
+BOS, EOS = 1, 2
+CLOSE = 1e-4  # of the two best logits: rounding may turn them round
+WORDS = ["abc", "", "hello", "x" * 40, " ", "e\u0301ü", "a b c", "zzz", "m", "cab"]
+
+
+def close(found, expected):
+    """Whether scores are equal, up to rounding."""
+    found, expected = np.asarray(found, float), np.asarray(expected, float)
+    return np.abs(found - expected) <= 1e-5 * np.maximum(1, np.abs(expected))
+
+
+def padded(rows):
+    lengths = np.array([len(row) for row in rows], np.int32)
+    ids = np.zeros((len(rows), max(lengths, default=0)), np.int32)
+    for row, of in zip(ids, rows, strict=True):
+        row[: len(of)] = of
+    return {"source_ids": ids, "source_lengths": lengths}
+
+
+def stepped(model, rows):
+    """Search greedily by `encode` and `step`; return ids, log p and the closest calls."""
+    given = model.run("encode", **padded(rows))
+    token, ids, gaps = np.full(len(rows), BOS, np.int32), [], np.full(len(rows), np.inf)
+    score, ended = np.zeros(len(rows)), np.zeros(len(rows), bool)
+    empty = np.array([row[0] == EOS for row in rows])
+    for _ in range(model.signatures["ids"].outputs["target_ids"].shape[1]):
+        following = model.run("step", token=token, **given)
+        logits = following.pop("logits").astype(float)
+        alignments = following.pop("alignments", None)
+        if alignments is not None:
+            np.testing.assert_allclose(alignments.sum(1), 1, atol=1e-5)
+        given |= following
+        log_p = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
+        two = np.sort(logits[:, EOS:])[:, -2:]
+        gaps = np.where(ended | empty, gaps, np.minimum(gaps, two[:, 1] - two[:, 0]))
+        best = np.where(empty, EOS, EOS + logits[:, EOS:].argmax(axis=1)).astype(np.int32)
+        score += np.where(ended, 0, log_p[np.arange(len(rows)), best])
+        token = np.where(ended, 0, best).astype(np.int32)
+        ended |= token == EOS
+        ids.append(token)
+    return np.array(ids).T, score, gaps
+
+
+def golden(model, path):
+    """Replay golden.jsonl; return how many rows are equal, and how many were close calls."""
+    lines = (path / "assets.extra" / "golden.jsonl").read_text("utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert len(rows) == 10 and rows[0]["source"] == ""
+    sources = [row["source_ids"] for row in rows]
+    said = model.run(source=[row["source"] for row in rows])
+    of_ids = model.run("ids", **padded(sources))
+    ids, score, gaps = stepped(model, sources)
+    near = 0
+    for i, row in enumerate(rows):
+        target = [*row["target_ids"], *[0] * (ids.shape[1] - len(row["target_ids"]))]
+        same = [said["target"][i].decode() == row["target"]]
+        same += [of_ids["target_ids"][i].tolist() == target, ids[i].tolist() == target]
+        if not all(same):
+            assert gaps[i] < CLOSE, (row, same, gaps[i])
+            near += 1
+            continue
+        assert of_ids["target_lengths"][i] == len(row["target_ids"])
+        scores = said["score"][i], of_ids["score"][i], score[i]
+        assert close(scores, row["score"]).all(), (row, scores)
+    return {"golden": len(rows) - near, "close calls": near}
+
+
+def records(file):
+    """Yield the records of a TFRecord file."""
+    data, at = file.read_bytes(), 0
+    while at < len(data):
+        (length,) = struct.unpack_from("<Q", data, at)
+        yield data[at + 12 : at + 12 + length]
+        at += 16 + length
+
+
+def replayed(session, model, path):
+    """Run the warm-up requests as a server would; return the signatures in them."""
+    names = []
+    for record in records(path / "assets.extra" / "tf_serving_warmup_requests"):
+        request = dict(session.fields(dict(session.fields(record))[6]))[1]
+        parts = list(session.fields(request))
+        (spec,) = (dict(session.fields(value)) for number, value in parts if number == 1)
+        inputs = [dict(session.fields(value)) for number, value in parts if number == 2]
+        tensors = {entry[1].decode(): entry[2] for entry in inputs}
+        answer = model.run_protos(spec[3].decode(), tensors)
+        assert all(len(value) == 2 for value in answer.values())
+        names.append(spec[3].decode())
+    return sorted(names)
+
+
+def refused(session, call):
+    """Return the code of the error of a call that has to fail."""
+    try:
+        answer = call()
+    except session.SessionError as error:
+        return error.code
+    raise AssertionError(f"not refused: {answer}")
+
+
+def edges(session, model):
+    """Ask what could go wrong: an error or a result, never a crash."""
+    most = model.signatures["ids"].outputs["target_ids"].shape[1]
+    no = np.zeros(0, np.int32)
+    assert model.run(source=[])["target"].shape == (0,)
+    for width in (0, 3):
+        nothing = {"source_ids": np.zeros((0, width), np.int32), "source_lengths": no}
+        for name in ("ids", "ids_beam"):
+            assert all(len(x) == 0 for x in model.run(name, **nothing).values())
+        encoded = model.run("encode", **nothing)
+        assert all(len(x) == 0 for x in encoded.values())
+        assert len(model.run("step", token=no, **encoded)["logits"]) == 0
+    empty = model.run("ids", source_ids=np.zeros((2, 0), np.int32), source_lengths=[0, 9])
+    assert empty["target_ids"][:, :2].tolist() == [[EOS, 0]] * 2
+    assert close(empty["score"], model.run(source=["", ""])["score"]).all()
+    # lengths, ends and ids outside their range mean the nearest that is inside
+    ids = np.array([[5, 6, 2, 0], [5, 6, 9, 9], [5, 6, 2, 7], [5, 6, 2, 0]], np.int32)
+    found = model.run("ids", source_ids=ids, source_lengths=[3, 2, 4, 99])
+    assert all((row == found["target_ids"][0]).all() for row in found["target_ids"])
+    assert close(found["score"], found["score"][0]).all()
+    strange = model.run(
+        "ids",
+        source_ids=[[5, 2**31 - 1, 2], [5, -1, 2], [5, 0, 2], [5, 3, 2], [5, -(2**31), 2]],
+        source_lengths=[3] * 5,
+    )
+    assert all((row == strange["target_ids"][3]).all() for row in strange["target_ids"])
+    negative = model.run("ids", source_ids=[[5, 2]], source_lengths=[-7])
+    assert negative["target_ids"][0, 0] == EOS
+    assert model.run("ids", source_ids=[[5] * 2000], source_lengths=[2000])["score"][0] < 0
+    odd = {"token": [-1, 10**9, 3], **model.run("encode", **padded([[5, 6, EOS]] * 3))}
+    logits = model.run("step", **odd)["logits"]
+    np.testing.assert_allclose(logits, logits[[2] * 3], atol=1e-5)
+    # requests that are not as the signatures say
+    wrong = [
+        lambda: model.run(source="abc"),
+        lambda: model.run(source=[["abc"]]),
+        lambda: model.run("score", source=["a", "b"], target=["a"]),
+        lambda: model.run("ids", source_ids=[5, 2], source_lengths=[2]),
+        lambda: model.run("ids", source_ids=[[5, 2]], source_lengths=[2, 2]),
+        lambda: model.run("ids", source_ids=[[5, 2]], source_lengths=[[2]]),
+        lambda: model.run("step", **(odd | {"token": [1]})),
+        lambda: model.run("step", **(odd | {"memory_mask": [True] * 3})),
+    ]
+    codes = {refused(session, call) for call in wrong}
+    assert codes == {"INVALID_ARGUMENT"}, codes
+    asked = {"length_penalty": [-3.0, math.inf, math.nan], "max_length": [-1, 5000, 0]}
+    asked["beam_size"] = [0, 1000, -9]
+    answer = model.run("options", source=WORDS[:3], **asked)
+    assert len(answer["target"]) == 3
+    drawn = {"temperature": [-1.0, 0.0, math.nan], "top_k": [-3, 10**9, 0], "top_p": [-1, 0, 7.0]}
+    drawn |= {"max_length": asked["max_length"], "seed": [-(2**63), 2**63 - 1, 0]}
+    assert len(model.run("sample", source=WORDS[:3], **drawn)["target"]) == 3
+    assert len(answer["target"][1].split()) <= most
+    long = [b"a" * 100_000, b"\xff" * 1_000_000, "🙂".encode() * 10_000]
+    assert len(model.run(source=long)["target"]) == 3
+    assert np.isfinite(model.run("score", source=long, target=long[::-1])["score"]).all()
+    return len(wrong)
+
+
+def together(model):
+    """Neighbours in a batch, padding and threads change nothing; return how many were asked."""
+    words = [f"{WORDS[i % 10]}{'abc'[i % 3] * (i % 4)}" for i in range(120)]
+    singles = [model.run(source=[word]) for word in words]
+    texts = [one["target"][0] for one in singles]
+    scores = np.array([one["score"][0] for one in singles])
+    batch = model.run(source=words)
+    assert close(batch["score"], scores).all()
+    assert sum(a != b for a, b in zip(batch["target"], texts, strict=True)) == 0
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        asked = list(pool.map(lambda word: model.run(source=[word])["target"][0], words))
+    assert asked == texts
+    rows = padded([[5, 6, EOS], [7, EOS]])
+    wide = rows | {"source_ids": np.pad(rows["source_ids"], [(0, 0), (0, 50)], constant_values=9)}
+    narrow, wider = (model.run("ids", **given) for given in (rows, wide))
+    assert all(close(x, wider[name]).all() for name, x in narrow.items())
+    return len(words)
+
+
+def main():
+    session = loaded(sys.argv[1])
+    path = Path(sys.argv[2])
+    libraries = session.tf_text_libraries() if "--tf-text" in sys.argv else ()
+    with session.Session(str(path), libraries) as model:
+        found = golden(model, path)
+        found["warm-up"] = replayed(session, model, path)
+        found["refused"] = edges(session, model)
+        found["together"] = together(model)
+    assert not forbidden(), forbidden()
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""The page beside an exported model names all that it answers, and how it is served."""
+
+from keras_attn.serving import readme
+
+SIDES = {
+    "inputs": {"source": ["string", [-1]]},
+    "outputs": {"target": ["string", [-1, 4]], "alignments": ["float32", [-1, 7, -1]]},
+}
+DESCRIBED = {
+    "name": "my_model",
+    "made_with": {"keras_attn": "9.9"},
+    "max_source": 31,
+    "max_target": 7,
+    "beam_size": 4,
+    "needs_tf_text": False,
+    "lowest_tensorflow": "2.99",
+    "special_ids": {"<pad>": 0, "</s>": 2},
+    "signatures": {"beam": SIDES},
+}
+
+
+def test_it_says_what_is_answered_and_how_to_serve():
+    page = readme.readme(DESCRIBED)
+    assert "target=/models/my_model" in page and '"$PWD/my_model"' in page
+    row = (
+        "| `beam` | `source` string [B] | `target` string [B, 4], `alignments` float32 [B, 7, S] |"
+    )
+    assert row in page
+    assert "`beam` the 4 best" in page and "cut at 31 tokens" in page and "end at 7" in page
+    assert "2.99" in page and "core operations alone" in page and "`attend`" not in page
+    assert not any(
+        brace in page.replace('{"instances": [{"source": "text"}]}', "") for brace in "{}"
+    )
+
+
+def test_it_says_what_else_there_is():
+    signatures = {"attend": SIDES, "beam": SIDES}
+    page = readme.readme(DESCRIBED | {"needs_tf_text": True, "signatures": signatures})
+    assert "tensorflow-text's operations" in page and "- `attend` shows" in page
