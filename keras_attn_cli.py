@@ -499,6 +499,33 @@ def export(
 
 
 @app.command()
+def inspect(
+    path: Annotated[Path, typer.Argument(help="An exported model's folder.")],
+    placer: Annotated[
+        bool,
+        typer.Option("--placer", help="Ask TensorFlow's placer, given a GPU; needs g++."),
+    ] = False,
+    json: AsJson = False,
+) -> None:
+    """Show an exported model's signatures, files and weights, and what of it a GPU would run."""
+    _import_quietly()
+    from keras_attn.serving import inspection, placement
+
+    found = inspection.inspect(path)
+    places = placement.placed(path, list(found.operations)) if placer else None
+    if not json:
+        for line in inspection.lines(found, places):
+            typer.echo(line)
+        return
+    operations = {
+        name: [{**op._asdict(), "nodes": number} for op, number in sorted(counted.items())]
+        for name, counted in found.operations.items()
+    }
+    said = found._asdict() | {"operations": operations, "places": places}
+    typer.echo(jsons.dumps(said, ensure_ascii=False))
+
+
+@app.command()
 def attend(
     model: Model,
     text: Annotated[str, typer.Argument(help="A source.")],

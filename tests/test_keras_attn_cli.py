@@ -228,6 +228,13 @@ def test_export(call, folder, tmp_path):
         assert json.loads(found.out) == said
         assert Path(path, "saved_model.pb").exists()
     assert not Path(served[0]).exists()
+    found = call("inspect", served[1])
+    assert "served: seq2seq, RNN kernel cpu" in found.out and "ids: source_ids" in found.out
+    found = json.loads(call("inspect", served[1], "--json").out)
+    assert found["about"]["name"] == "served" and not found["pinned"] and found["weights"]
+    assert {"op", "dtypes", "kind", "looped", "nodes"} == set(found["operations"]["ids"][0])
+    found = call("inspect", tmp_path)
+    assert found.code == 2 and "there is no saved_model.pb" in found.error
     found = call("export", folder / "run", tmp_path / "served", "--version", "2")
     assert found.code == 2 and "exists" in found.error
     found = call("generate", tmp_path / "served" / "2", "cat")

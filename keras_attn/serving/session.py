@@ -110,6 +110,8 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {  # name: (result, arguments)
     "TF_DeleteTensor": (None, [_pointer]),
     "TF_StringGetDataPointer": (_pointer, [_pointer]),
     "TF_StringGetSize": (_size, [_pointer]),
+    "TF_GetAllOpList": (_buffer, []),
+    "TF_GetRegisteredKernelsForOp": (_buffer, [_text, _pointer]),
 }
 
 
@@ -373,6 +375,27 @@ def _delete(c: SimpleNamespace, graph: int, session: int) -> None:
     c.TF_DeleteSession(session, status)
     c.TF_DeleteGraph(graph)
     c.TF_DeleteStatus(status)
+
+
+def all_ops() -> bytes:
+    """The definitions of all ops that TensorFlow has, a serialised `OpList`."""
+    c = _c_api()
+    return _contents(c, c.TF_GetAllOpList())
+
+
+def kernels(op: str) -> bytes:
+    """The kernels of an op that TensorFlow has for any device, a serialised `KernelList`."""
+    c = _c_api()
+    with _status(c, f"Looking for kernels of {op!r}") as status:
+        return _contents(c, c.TF_GetRegisteredKernelsForOp(op.encode(), status))
+
+
+def _contents(c: SimpleNamespace, buffer: Any) -> bytes:
+    """Copies a buffer, and frees it."""
+    try:
+        return ctypes.string_at(buffer.contents.data, buffer.contents.length)
+    finally:
+        c.TF_DeleteBuffer(buffer)
 
 
 # === Tensors ===

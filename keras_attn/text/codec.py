@@ -196,10 +196,10 @@ def _with_places(ids, pieces, source_pieces, size):
         )
     ]
     tokens, same = tf.unique(tf.concat(keys, axis=0))  # memory grows with the texts, not squared
-    there = tf.size(keys[0])
+    there = tf.shape(keys[0])[0]
     starts = tf.gather(source_pieces.row_starts(), source_pieces.value_rowids())
     places = tf.cast(tf.range(tf.cast(there, starts.dtype)) - starts, tf.int32)
-    first = tf.math.unsorted_segment_min(places, same[:there], tf.size(tokens))
+    first = tf.math.unsorted_segment_min(places, same[:there], tf.shape(tokens)[0])
     place = tf.gather(first, same[there:])
     found = tf.where(place < tf.int32.max, size + place, UNK)  # an empty segment's is the largest
     return ids.with_flat_values(tf.tensor_scatter_nd_update(ids.flat_values, unknown, found))

@@ -16,6 +16,7 @@ import small_models
 
 import keras_attn.serving
 from keras_attn import text, zoo
+from keras_attn.serving import inspection
 
 SESSION = Path(keras_attn.serving.__file__).with_name("session.py")
 RUN = Path(__file__).parent.parent / "run_export.py"
@@ -131,6 +132,7 @@ def test_export_equals_generate(name, tmp_path):
     }
     assert set(signatures) == {request[0] for request in requests} | OF_IDS
     check(path, set(signatures))
+    check_kernels(path)
     check_searches(model, strings, texts, answers[3:11])
     if model.decoder.attends:
         check_attend(model, answers[11], signatures["attend"], found, same, batch)
@@ -145,6 +147,30 @@ def check(path, signatures, *flags):
     assert found["golden"] + found["close calls"] == 10 and found["close calls"] <= 1
     assert set(found["warm-up"]) == signatures
     assert found["refused"] == 8 and found["together"] == 120
+
+
+# What has no kernel on GPUs: of strings, of tables and of ragged tensors, and the shapes of those.
+TEXT_OPS = set(
+    "DenseBincount ExpandDims Fill GatherV2 HashTableV2 LookupTableFindV2 RaggedGather RaggedRange "
+    "RaggedTensorToTensor ReduceJoin Reshape SelectV2 StaticRegexReplace StringJoin StringLower "
+    "StringSplitV2 AsString Tile UnicodeDecode UnicodeEncode UnicodeTranscode Unique ConcatV2 "
+    "Equal Pad PadV2 UnsortedSegmentJoin".split()
+)
+
+
+def check_kernels(path):
+    """Hold what a GPU would run to: all of ids, no loop on the CPU, nothing pinned."""
+    found = inspection.inspect(path)
+    assert not found.pinned
+    for name, counted in found.operations.items():
+        kinds = {(op.kind, op.looped) for op in counted}
+        assert {kind for kind, _ in kinds} <= {inspection.GPU, inspection.HOST, inspection.CPU}
+        assert (inspection.CPU, True) not in kinds, name
+        on_cpu = {op.op for op in counted if op.kind == inspection.CPU}
+        assert on_cpu <= (set() if name in OF_IDS else TEXT_OPS), (name, on_cpu)
+        # int32 computes in host memory: sizes and counters may, tokens and scores may not
+        looped = {op.op for op in counted if op.kind == inspection.HOST and op.looped}
+        assert not looped & {"GatherV2", "TopKV2", "ArgMax", "SelectV2", "OneHot"}, (name, looped)
 
 
 SOME = slice(0, 60)  # of the strings, all that could go wrong and some words
