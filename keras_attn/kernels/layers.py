@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_attn.kernels import gates
+from keras_attn.kernels import cudnn, gates
 from keras_attn.kernels.products import affine
 from keras_attn.kernels.rnn import recurrence
 
@@ -60,7 +60,8 @@ class Fast:
         weights = cell.kernel, bias[0], cell.recurrent_kernel, bias[1:]
         weights = tuple(tf.convert_to_tensor(w) for w in weights)
         real = _column(mask, sequences)
-        outputs, states = run(self, weights, sequences, tuple(initial_state), real, training)
+        given = self, weights, sequences, tuple(initial_state), real
+        outputs, states = cudnn.chosen(lambda: run(*given, training), lambda: cudnn.run(*given))
         return outputs[:, -1], outputs, list(states)
 
 

@@ -118,11 +118,11 @@ class Ensemble(Generation):
         )
 
     @contextlib.contextmanager
-    def portable(self):
-        """Return a context in which graphs are traced for every device, not for a GPU alone."""
+    def portable(self, rnn_kernel: str = "cpu"):
+        """Return a context in which graphs are traced, see `Seq2Seq.portable`."""
         with contextlib.ExitStack() as stack:
             for model in self.models:
-                stack.enter_context(model.portable())
+                stack.enter_context(model.portable(rnn_kernel))
             yield
 
 

@@ -9,6 +9,7 @@ from typing import Any, Unpack
 
 import numpy as np
 
+from keras_attn.kernels import cudnn
 from keras_attn.layers.base import positive
 from keras_attn.models import corpus, inputs
 from keras_attn.models.request import NO_LIMIT, SearchOptions, request_of, trie_for
@@ -310,6 +311,7 @@ class Generation:
         format: str = "tf_saved_model",
         *,
         overwrite: bool = False,
+        rnn_kernel: str = "cpu",
         beam_size: int = 5,
         verbose: Any = None,
     ) -> str:
@@ -320,6 +322,9 @@ class Generation:
                 all at once, when it is complete.
             format: "tf_saved_model".
             overwrite: Whether an existing folder is replaced.
+            rnn_kernel: How LSTM and GRU read whole sequences: "cpu", by a loop that runs on every
+                device; "cudnn", by cuDNN's kernel, which runs on GPUs alone; "portable", by either,
+                as the device has it. The last two are experimental: no GPU has run them yet.
             beam_size: Int K of the signature `beam`, and the most that `options` takes.
             verbose: Whether to print where it went; as in Keras, None prints.
 
@@ -327,18 +332,21 @@ class Generation:
             The path.
 
         Raises:
-            ValueError: another format, or `beam_size` is not positive.
+            ValueError: another format or kernel, or `beam_size` is not positive.
             TypeError: a model without tokenisers.
             FileExistsError: the folder exists, and `overwrite` is False.
             OSError: the folder cannot be written.
         """
         if format != "tf_saved_model":
             raise ValueError(f"format: expected 'tf_saved_model', got {format!r}.")
+        if rnn_kernel not in cudnn.KINDS:
+            raise ValueError(f"rnn_kernel: expected one of {cudnn.KINDS}, got {rnn_kernel!r}.")
         return export_saved_model(
             self,
             served,
             filepath,
             beam_size=positive("beam_size", beam_size),
+            rnn_kernel=rnn_kernel,
             overwrite=overwrite,
             verbose=verbose,
         )

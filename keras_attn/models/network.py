@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import numbers
 from typing import Any
 
@@ -9,6 +10,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from keras_attn.kernels import cudnn
 from keras_attn.layers.base import at_least_float32, build_once, flag, fraction, inside, positive
 from keras_attn.layers.copying import IMPOSSIBLE, copy_slots
 from keras_attn.layers.recurrence import without_cudnn
@@ -247,9 +249,16 @@ class Network(keras.Model):
         """Whether there are alignments."""
         return self.decoder.attends
 
-    def portable(self):
-        """Return a context in which graphs are traced for every device, not for a GPU alone."""
-        return without_cudnn([*self.encoder.layers, *self.decoder.recurrence.layers])
+    @contextlib.contextmanager
+    def portable(self, rnn_kernel: str = "cpu"):
+        """Return a context in which graphs are traced for every device, not for that which is here.
+
+        Args:
+            rnn_kernel: "cpu", "portable" or "cudnn", see `export`.
+        """
+        layers = [*self.encoder.layers, *self.decoder.recurrence.layers]
+        with without_cudnn(layers), cudnn.rnn_kernel(rnn_kernel):
+            yield
 
     def alignments(self, inputs):
         """Return the alignments (B, T, S) of given targets; `inputs` as for `call`."""

@@ -26,6 +26,7 @@ import tensorflow as tf
 from keras_attn.environment import VERSION
 from keras_attn.serving import messages
 from keras_attn.serving.readme import readme
+from keras_attn.serving.signatures import named, shown
 from keras_attn.types import BOS, EOS, PAD, SPECIAL_TOKENS, UNK
 
 FORMAT = 1
@@ -41,20 +42,20 @@ MODELS = 'model_config_list {{ config {{ name: "{0}" base_path: "/models/{0}" ' 
 )
 
 
-def write(path: Path, name: str, model: Any, beam_size: int, functions: dict[str, Any]) -> None:
+def write(path: Path, name: str, model: Any, options: dict, functions: dict[str, Any]) -> None:
     """Write all of it.
 
     Args:
         path: The folder of the version, with its graph.
         name: The name that it is served by.
         model: A `Seq2Seq`, or an `Ensemble`, with tokenisers.
-        beam_size: Int K of the signatures with beams.
+        options: Of the export: "beam_size" and "rnn_kernel".
         functions: The signatures, by name.
     """
     extra = path / EXTRA
     extra.mkdir(exist_ok=True)
     golden = golden_rows(model)
-    described = description(name, model, beam_size, functions)
+    described = description(name, model, options, functions)
     texts = {
         "keras_attn.json": json.dumps(described, indent=1, ensure_ascii=False) + "\n",
         "golden.jsonl": "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in golden),
@@ -67,11 +68,11 @@ def write(path: Path, name: str, model: Any, beam_size: int, functions: dict[str
         (extra / file).write_text(text, "utf-8")
     (path / "README.md").write_text(readme(described), "utf-8")
     with tf.io.TFRecordWriter(str(extra / "tf_serving_warmup_requests")) as records:
-        for signature, inputs in warm_up(golden, functions).items():
+        for signature, inputs in warm_up(golden, model, functions).items():
             records.write(messages.prediction_log(name, signature, inputs))
 
 
-def description(name: str, model: Any, beam_size: int, functions: dict[str, Any]) -> dict:
+def description(name: str, model: Any, options: dict, functions: dict[str, Any]) -> dict:
     """Return what `keras_attn.json` says."""
     models = getattr(model, "models", (model,))
     return {
@@ -79,8 +80,7 @@ def description(name: str, model: Any, beam_size: int, functions: dict[str, Any]
         "name": name,
         "kind": "ensemble" if hasattr(model, "models") else "seq2seq",
         "models": [{"name": each.name, "config": each.get_config()} for each in models],
-        "beam_size": beam_size,
-        "rnn_kernel": "cpu",
+        **options,
         "max_source": model.max_source,
         "max_target": model.max_target,
         "special_ids": dict(zip(SPECIAL_TOKENS, (PAD, BOS, EOS, UNK), strict=True)),
@@ -107,13 +107,13 @@ def description(name: str, model: Any, beam_size: int, functions: dict[str, Any]
 def _table(function) -> dict:
     """Return dtype and shape of what a signature takes and gives; -1 is any size."""
 
-    def shown(spec):
+    def sizes(spec):
         return [spec.dtype.name, [-1 if size is None else size for size in spec.shape]]
 
     outputs = function.get_concrete_function().structured_outputs
     return {
-        "inputs": {spec.name: shown(spec) for spec in inputs_of(function)},
-        "outputs": {key: shown(outputs[key]) for key in sorted(outputs)},
+        "inputs": {spec.name: sizes(spec) for spec in inputs_of(function)},
+        "outputs": {key: sizes(outputs[key]) for key in sorted(outputs)},
     }
 
 
@@ -127,7 +127,10 @@ def _vocabulary(tokeniser) -> str:
 
 
 def golden_rows(model: Any) -> list[dict]:
-    """Return ten sources, and for each what the model says: target, score and ids."""
+    """Return ten sources, and for each what the model says: target, score and ids.
+
+    It is asked as it is here, not as it is exported.
+    """
     sources = golden_sources(model)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".* were longer than")
@@ -160,7 +163,9 @@ def golden_sources(model: Any) -> list[str]:
     return ["", " ", "e\u0301 🙂 Ж", *texts]
 
 
-def warm_up(golden: list[dict], functions: dict[str, Any]) -> dict[str, dict[str, np.ndarray]]:
+def warm_up(
+    golden: list[dict], model: Any, functions: dict[str, Any]
+) -> dict[str, dict[str, np.ndarray]]:
     """Return inputs of every signature: two sources each."""
     rows = golden[3:5]
     ids = [row["source_ids"] for row in rows]
@@ -181,8 +186,9 @@ def warm_up(golden: list[dict], functions: dict[str, Any]) -> dict[str, dict[str
         "top_p": np.ones(2, np.float32),
         "token": np.full(2, BOS, np.int32),
     }
-    encoded = functions["encode"](given["source_ids"], given["source_lengths"])
-    given |= {key: x.numpy() for key, x in encoded.items()}
+    encoded = zip(("memory", "state"), model.encode(padded), strict=True)
+    parts = (part for kind, nested in encoded for part in named(nested, kind))
+    given |= {key: shown(x).numpy() for key, x in parts}
     return {
         key: {spec.name: given[spec.name] for spec in inputs_of(function)}
         for key, function in functions.items()

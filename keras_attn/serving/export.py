@@ -29,6 +29,7 @@ def export_saved_model(
     filepath: Any,
     *,
     beam_size: int = 5,
+    rnn_kernel: str = "cpu",
     overwrite: bool = False,
     verbose: Any = None,
 ) -> str:
@@ -39,6 +40,7 @@ def export_saved_model(
         search: See `signatures`.
         filepath: The folder to make.
         beam_size: Int K.
+        rnn_kernel: "cpu", "portable" or "cudnn", see `Generation.export`.
         overwrite: Whether an existing folder is replaced.
         verbose: False prints nothing.
 
@@ -58,15 +60,17 @@ def export_saved_model(
     if not isinstance(filepath, str | os.PathLike):
         raise TypeError(f"filepath: expected a path, got {type(filepath).__name__}.")
     path = Path(filepath)
-    with published(path, overwrite) as aside, model.portable():
-        functions = signatures(model, search, beam_size)
-        save_slim(
-            str(aside),
-            functions,
-            variables=[weight.value for weight in model.weights],
-            tables=[*model.source.resources(), *model.target.resources()],
-        )
-        beside.write(aside, served_name(path), model, beam_size, functions)
+    with published(path, overwrite) as aside:
+        with model.portable(rnn_kernel):
+            functions = signatures(model, search, beam_size)
+            save_slim(
+                str(aside),
+                functions,
+                variables=[weight.value for weight in model.weights],
+                tables=[*model.source.resources(), *model.target.resources()],
+            )
+        options = {"beam_size": beam_size, "rnn_kernel": rnn_kernel}
+        beside.write(aside, served_name(path), model, options, functions)
     if verbose or verbose is None:
         print(f"Saved model at {str(path)!r}.")
     return str(path)

@@ -67,7 +67,14 @@ read as `<unk>`, and any byte string is answered. Nothing is optional.
 Exports are tested on CPUs, through the C++ loader and session that the server has; TensorFlow
 {lowest_tensorflow} is the oldest that was tried. They have not been run under
 `tensorflow_model_server` itself, nor on a GPU.
-"""
+{kernel}"""
+KERNELS = {
+    "cpu": "Its recurrences are loops, which run on every device.\n",
+    "portable": "Its encoder's recurrence is cuDNN's kernel on GPUs, which none has run yet, and a "
+    "loop\nelsewhere: experimental.\n",
+    "cudnn": "Its encoder's recurrence is cuDNN's kernel, so that it runs on GPUs alone; none has "
+    "run\nit yet: experimental.\n",
+}
 
 
 def readme(described: dict) -> str:
@@ -91,6 +98,7 @@ def readme(described: dict) -> str:
         attend="\n- `attend` shows what each target token looked at." if attends else "",
         specials=", ".join(f"`{token}` is {i}" for token, i in described["special_ids"].items()),
         **{key: described[key] for key in ("max_source", "max_target", "beam_size")},
+        kernel=KERNELS[described["rnn_kernel"]],
         lowest_tensorflow=described["lowest_tensorflow"],
     )
 

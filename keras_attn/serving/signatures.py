@@ -139,11 +139,11 @@ def of_steps(model) -> dict[str, Any]:
     def encode(source_ids, source_lengths):
         memory, state = model.encode(rows_of_ids(model, source_ids, source_lengths))
         found = dict(named(memory, "memory")) | dict(named(state, "state"))
-        return {name: _shown(x) for name, x in found.items() if 0 not in x.shape}
+        return {name: shown(x) for name, x in found.items() if 0 not in x.shape}
 
     encoding = signature(encode, IDS)
-    shown = encoding.get_concrete_function().structured_outputs
-    specs = {name: tf.TensorSpec([None, *x.shape[1:]], x.dtype) for name, x in shown.items()}
+    outputs = encoding.get_concrete_function().structured_outputs
+    specs = {name: tf.TensorSpec([None, *x.shape[1:]], x.dtype) for name, x in outputs.items()}
     whole = tf.function(model.encode, autograph=False, input_signature=[IDS["source_ids"]])
     kinds = whole.get_concrete_function().structured_outputs
 
@@ -153,10 +153,10 @@ def of_steps(model) -> dict[str, Any]:
             for kind, prefix in zip(kinds, ("memory", "state"), strict=True)
         )
         logits, alignments, state = model.step(token, state, memory)
-        found = {"logits": _shown(logits)}
+        found = {"logits": shown(logits)}
         if model.attends:
-            found["alignments"] = _shown(alignments)
-        return found | {n: _shown(x) for n, x in named(state, "state") if 0 not in x.shape}
+            found["alignments"] = shown(alignments)
+        return found | {n: shown(x) for n, x in named(state, "state") if 0 not in x.shape}
 
     return {"encode": encoding, "step": signature(step, {"token": INTS, **specs})}
 
@@ -237,7 +237,7 @@ def _put_together(kind, name, given):
     return tf.zeros([rows, *inner], kind.dtype)
 
 
-def _shown(x):
+def shown(x):
     """Return a tensor as it is served: floats are float32."""
     return tf.cast(x, tf.float32) if x.dtype.is_floating else x
 

@@ -13,6 +13,7 @@ DESCRIBED = {
     "max_target": 7,
     "beam_size": 4,
     "needs_tf_text": False,
+    "rnn_kernel": "cpu",
     "lowest_tensorflow": "2.99",
     "special_ids": {"<pad>": 0, "</s>": 2},
     "signatures": {"beam": SIDES},
@@ -36,4 +37,7 @@ def test_it_says_what_is_answered_and_how_to_serve():
 def test_it_says_what_else_there_is():
     signatures = {"attend": SIDES, "beam": SIDES}
     page = readme.readme(DESCRIBED | {"needs_tf_text": True, "signatures": signatures})
+    assert "run on every device" in page
+    for kind, says in {"portable": "a loop\nelsewhere", "cudnn": "runs on GPUs alone"}.items():
+        assert says in readme.readme(DESCRIBED | {"rnn_kernel": kind})
     assert "tensorflow-text's operations" in page and "- `attend` shows" in page
