@@ -7,8 +7,10 @@ import enum
 import itertools
 import json as jsons
 import os
+import signal
 import sys
 import tempfile
+import threading
 import warnings
 from pathlib import Path
 from typing import Annotated, Any
@@ -523,6 +525,60 @@ def inspect(
     }
     said = found._asdict() | {"operations": operations, "places": places}
     typer.echo(jsons.dumps(said, ensure_ascii=False))
+
+
+@app.command()
+def serve(
+    path: Annotated[Path, typer.Argument(help="An exported model, or a folder of versions.")],
+    name: Annotated[str | None, typer.Option(help="What it is served as.")] = None,
+    host: Annotated[str, typer.Option(help="By default nobody else can reach it.")] = "127.0.0.1",
+    rest_port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any.")] = 8501,
+    grpc_port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any.")] = 8500,
+    grpc: Annotated[bool, typer.Option(help="Serve gRPC too; needs keras-attn[serving].")] = True,
+    max_megabytes: Annotated[int, typer.Option(min=1, help="Of a request.")] = 16,
+) -> None:
+    """Serve an exported model on this machine by TF Serving's REST and gRPC.
+
+    For laptops and tests: there is no batching and no TLS. For more, run TF Serving itself; the
+    README.md in an exported model has the commands.
+    """
+    _import_quietly()
+    from keras_attn.serving.servable import Servable
+    from keras_attn.serving.server import Server
+
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    servable = Servable(path, name, _tell)
+    ports = rest_port, grpc_port if grpc else None
+    with Server(servable, *ports, host=host, max_bytes=max_megabytes * 2**20) as server:
+        also = f", gRPC {host}:{server.grpc_port}" if grpc else ""
+        _tell(f"REST http://{host}:{server.rest_port}/v1/models/{servable.name}{also}")
+        stopped.wait()
+        _tell("stopping")
+
+
+@app.command()
+def check(
+    url: Annotated[str, typer.Argument(help="http://host:port or grpc://host:port.")],
+    folder: Annotated[Path, typer.Argument(help="The exported model, with its golden.jsonl.")],
+    model: Annotated[str | None, typer.Option(help="By default the folder's name of it.")] = None,
+) -> None:
+    """Ask a running server what a model answered before it was exported, and report differences."""
+    _import_quietly()
+    from keras_attn.serving import Client, ServerError, checking
+
+    rows = checking.golden(folder)
+    client = Client(url, model or checking.name(folder))
+    try:
+        found = list(checking.differences(client, rows))
+    except ServerError as error:
+        raise Stop(f"{url}: {error}") from error
+    for line in found:
+        typer.echo(line)
+    _tell(f"{len(rows)} golden answers, {len(found)} differences")
+    if found:
+        raise typer.Exit(1)
 
 
 @app.command()

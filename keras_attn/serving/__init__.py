@@ -1,5 +1,6 @@
-"""Serving: exported SavedModels, and a session that runs them without TensorFlow's Python."""
+"""Serving: exported SavedModels, a session that runs them, a small server, and a client."""
 
+from keras_attn.serving.client import Client, ServerError
 from keras_attn.serving.export import next_version
 
-__all__ = ["next_version"]
+__all__ = ["Client", "ServerError", "next_version"]

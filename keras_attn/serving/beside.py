@@ -27,6 +27,7 @@ from keras_attn.environment import VERSION
 from keras_attn.serving import messages
 from keras_attn.serving.readme import readme
 from keras_attn.serving.signatures import named, shown
+from keras_attn.text.codec import CopyCodec
 from keras_attn.types import BOS, EOS, PAD, SPECIAL_TOKENS, UNK
 
 FORMAT = 1
@@ -92,6 +93,7 @@ def description(name: str, model: Any, options: dict, functions: dict[str, Any])
             }
             for side, tokeniser in (("source", model.source), ("target", model.target))
         },
+        "copies": isinstance(model.codec, CopyCodec),
         "needs_tf_text": model.source.needs_tf_text or model.target.needs_tf_text,
         "lowest_tensorflow": LOWEST_TENSORFLOW,
         "made_with": {

@@ -1,0 +1,136 @@
+"""A model as a server has it: the newest version in its folder, run by the C++ session."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from keras_attn.serving.session import Session, SessionError, tf_text_libraries
+
+
+class Refused(Exception):
+    """A request that is not answered.
+
+    Args:
+        code: String, one of gRPC's codes, such as "INVALID_ARGUMENT".
+        message: String.
+    """
+
+    def __init__(self, code: str, message: str):
+        super().__init__(code, message)
+        self.code, self.message = code, message
+
+
+class Version(NamedTuple):
+    """A loaded version."""
+
+    number: int
+    path: Path
+    session: Session
+
+
+class Servable:
+    """A model that is served by name; it follows its folder, as TF Serving does.
+
+    A version that appears with a larger number takes the place of the one before, which answers
+    what it has begun. One that does not load is said once, and not taken.
+
+    Args:
+        path: A folder of numbered versions, or one version.
+        name: String; None for that of `keras_attn.json`, or else the folder's.
+        tell: Function of a string, which is told of versions.
+
+    Raises:
+        FileNotFoundError: there is no exported model.
+        SessionError: it does not load.
+    """
+
+    def __init__(self, path: Any, name: str | None = None, tell: Callable[[str], None] = print):
+        self.path, self._tell = Path(path).absolute(), tell
+        self._failed: set[Path] = set()
+        found = next(self._versions(), None)
+        if found is None:
+            raise FileNotFoundError(
+                f"path: there is no exported model in {str(path)!r}: neither a saved_model.pb nor "
+                "numbered folders with one."
+            )
+        self._now = _loaded(found)
+        self.name = name or _about(found).get("name") or self.path.name
+        self._stopped = threading.Event()
+        tell(f"serving version {self._now.number} of {self.name!r}")
+
+    def _versions(self) -> Iterator[Path]:
+        """Yield the folders of versions, the newest first."""
+        if (self.path / "saved_model.pb").is_file():
+            yield self.path
+            return
+        versions = (entry for entry in self.path.glob("*") if entry.name.isdigit())
+        models = (entry for entry in versions if (entry / "saved_model.pb").is_file())
+        yield from sorted(models, key=_number, reverse=True)
+
+    def follow(self, seconds: float = 1.0) -> None:
+        """Look for newer versions every so many seconds, until `stop` is called."""
+        while not self._stopped.wait(seconds):
+            self.look()
+
+    def look(self) -> None:
+        """Load the newest version, if it is newer than what is served."""
+        newer = [path for path in self._versions() if _number(path) > self._now.number]
+        for path in newer:
+            if path in self._failed:
+                continue
+            try:
+                self._now = _loaded(path)  # the one before is freed with its last request
+            except (SessionError, OSError, ImportError, ValueError) as error:
+                self._failed.add(path)
+                self._tell(f"version {path.name} does not load, and is left out: {error}")
+                continue
+            self._tell(f"serving version {self._now.number} of {self.name!r}")
+            return
+
+    def stop(self) -> None:
+        """Follow no more."""
+        self._stopped.set()
+
+    def version(self, name: str, number: int | None = None) -> Version:
+        """Return what is served by a name, and a number if one is asked for.
+
+        Raises:
+            Refused: there is no such model, or no such version of it.
+        """
+        now = self._now
+        if name != self.name or number not in (None, now.number):
+            asked = f"Latest({name})" if number is None else f"Specific({name}, {number})"
+            raise Refused("NOT_FOUND", f"Servable not found for request: {asked}")
+        return now
+
+
+def answered(call: Callable[..., dict], *arguments: Any) -> Mapping[str, np.ndarray]:
+    """Call `run` or `run_protos` of a session, and refuse what it refuses."""
+    try:
+        return call(*arguments)
+    except SessionError as error:
+        raise Refused(error.code, error.message.splitlines()[0]) from error
+    except ValueError as error:
+        raise Refused("INVALID_ARGUMENT", str(error)) from error
+
+
+def _loaded(path: Path) -> Version:
+    about = _about(path)
+    libraries = tf_text_libraries() if about.get("needs_tf_text") else ()
+    return Version(_number(path), path, Session(path, libraries))
+
+
+def _about(path: Path) -> dict:
+    """Return what `keras_attn.json` says, or nothing."""
+    file = path / "assets.extra" / "keras_attn.json"
+    return json.loads(file.read_text("utf-8")) if file.is_file() else {}
+
+
+def _number(path: Path) -> int:
+    return int(path.name) if path.name.isdigit() else 1

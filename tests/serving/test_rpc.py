@@ -1,0 +1,103 @@
+"""gRPC, by TF Serving's own stubs."""
+
+from __future__ import annotations
+
+import grpc
+import numpy as np
+import pytest
+import small_models
+import tensorflow as tf
+from tensorflow_serving.apis import (
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
+
+from keras_attn.serving import rpc
+from keras_attn.serving.servable import Servable
+
+
+@pytest.fixture(scope="module")
+def channel(tmp_path_factory):
+    path = tmp_path_factory.mktemp("rpc") / "letters" / "5"
+    small_models.shared("combined").export(path, beam_size=2, verbose=False)
+    servable = Servable(path, tell=lambda _: None)
+    server, port = rpc.started(servable, "127.0.0.1", 0, 10_000)
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield channel
+    server.stop(None)
+
+
+@pytest.fixture
+def predict(channel):
+    stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+
+    def call(signature="", model="letters", version=None, wanted=(), **inputs):
+        request = predict_pb2.PredictRequest()
+        request.model_spec.name, request.model_spec.signature_name = model, signature
+        if version is not None:
+            request.model_spec.version.value = version
+        request.output_filter.extend(wanted)
+        for name, value in inputs.items():
+            request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+        return stub.Predict(request, 20)
+
+    return call
+
+
+def test_predictions(predict):
+    model, words = small_models.shared("combined"), ["abc", "", "é"]
+    response = predict(source=words)
+    texts = [text.decode() for text in response.outputs["target"].string_val]
+    assert texts == model.generate(words)
+    spec = response.model_spec
+    assert (spec.name, spec.version.value) == ("letters", 5)
+    assert spec.signature_name == "serving_default"
+    response = predict("beam", version=5, wanted=["score"], source=words)
+    assert list(response.outputs) == ["score"]
+    assert tf.make_ndarray(response.outputs["score"]).shape == (3, 2)
+
+
+def test_errors_are_those_of_the_protocol(predict):
+    codes = grpc.StatusCode
+    many = ["a" * 20_000]
+    for code, given in (
+        (codes.FAILED_PRECONDITION, {"signature": "nope", "source": ["a"]}),
+        (codes.NOT_FOUND, {"model": "x", "source": ["a"]}),
+        (codes.NOT_FOUND, {"version": 6, "source": ["a"]}),
+        (codes.INVALID_ARGUMENT, {"text": ["a"]}),
+        (codes.INVALID_ARGUMENT, {"source": np.array([1, 2])}),
+        (codes.INVALID_ARGUMENT, {"source": [["a"]]}),
+        (codes.INVALID_ARGUMENT, {"source": ["a"], "wanted": ["nothing"]}),
+        (codes.INVALID_ARGUMENT, {"signature": "score", "source": ["a"]}),
+        (codes.RESOURCE_EXHAUSTED, {"source": many}),
+    ):
+        with pytest.raises(grpc.RpcError) as failed:
+            predict(**given)
+        assert failed.value.code() == code, (given, failed.value.details())
+        assert failed.value.details()
+
+
+def test_metadata_and_status(channel):
+    stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+    request = get_model_metadata_pb2.GetModelMetadataRequest()
+    request.model_spec.name = "letters"
+    with pytest.raises(grpc.RpcError) as failed:
+        stub.GetModelMetadata(request, 5)
+    assert failed.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    request.metadata_field.append("signature_def")
+    signatures = get_model_metadata_pb2.SignatureDefMap()
+    stub.GetModelMetadata(request, 5).metadata["signature_def"].Unpack(signatures)
+    assert signatures.signature_def["ids"].inputs["source_ids"].dtype == tf.int32.as_datatype_enum
+    asked = get_model_status_pb2.GetModelStatusRequest()
+    models = model_service_pb2_grpc.ModelServiceStub(channel)
+    asked.model_spec.name = "letters"
+    (status,) = models.GetModelStatus(asked, 5).model_version_status
+    available = get_model_status_pb2.ModelVersionStatus.AVAILABLE
+    assert (status.version, status.state) == (5, available)
+    asked.model_spec.name = "x"
+    with pytest.raises(grpc.RpcError) as failed:
+        models.GetModelStatus(asked, 5)
+    assert failed.value.code() == grpc.StatusCode.NOT_FOUND

@@ -1,0 +1,62 @@
+"""A served model follows its folder, and never takes half a version."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import small_models
+
+from keras_attn.serving.servable import Refused, Servable, answered
+from keras_attn.serving.session import SessionError
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    path = tmp_path_factory.mktemp("servable") / "letters" / "3"
+    small_models.small("context_as_init", **small_models.CHEAP).export(path, verbose=False)
+    return path
+
+
+def test_it_serves_the_newest_version(exported, tmp_path):
+    told = []
+    base = tmp_path / "other name"
+    for name in ("1", "2"):
+        shutil.copytree(exported, base / name)
+    (base / "9").mkdir()
+    servable = Servable(base, tell=told.append)
+    assert servable.name == "letters" and servable.version("letters").number == 2
+    before = servable.version("letters", 2).session
+    shutil.copytree(exported, base / "10")
+    (base / "11").mkdir()
+    (base / "11" / "saved_model.pb").write_bytes(b"no model")
+    servable.look()
+    assert "version 11 does not load" in told[1] and len(told) == 3
+    assert servable.version("letters").number == 10
+    assert len(before.run(source=["a"])["target"]) == 1  # what has begun is answered
+    servable.look()
+    assert len(told) == 3
+    assert Servable(exported, "mine", told.append).version("mine").number == 3
+
+
+def test_what_is_not_there_is_refused(exported, tmp_path):
+    servable = Servable(exported, tell=lambda _: None)
+    for name, number, asked in (("x", None, r"Latest\(x\)"), ("letters", 4, r"letters, 4\)")):
+        with pytest.raises(Refused, match=asked) as refused:
+            servable.version(name, number)
+        assert refused.value.code == "NOT_FOUND"
+    (tmp_path / "1").mkdir()
+    with pytest.raises(FileNotFoundError, match="path: there is no exported model"):
+        Servable(tmp_path)
+
+
+def test_errors_keep_their_codes():
+    def fails(error):
+        raise error
+
+    with pytest.raises(Refused) as refused:
+        answered(fails, SessionError("Running", "RESOURCE_EXHAUSTED", "too much\nat a node"))
+    assert (refused.value.code, refused.value.message) == ("RESOURCE_EXHAUSTED", "too much")
+    with pytest.raises(Refused) as refused:
+        answered(fails, ValueError("the input"))
+    assert (refused.value.code, refused.value.message) == ("INVALID_ARGUMENT", "the input")
