@@ -54,7 +54,8 @@ within rounds. One-layer LSTM encoder and decoder, float32 unless said, the same
 weights and Adam for all; the last column is the loss after {batches} steps from these weights.
 Small: {small}. Medium: {medium}. Lengths are half of that to all of it. {surroundings}
 
-keras_attn and Keras are trained by `fit`, without metrics; "its own metrics" are those that
+keras_attn and Keras are trained by `fit`, without metrics, from a dataset whose autotuning is off,
+since it sometimes makes an epoch end late; "its own metrics" are those that
 `compile("adam")` brings. "Configured" is `keras_attn.configure_cpu()`, "fast" is that and
 `mixed_bfloat16`. PyTorch reads on through the padding of sources, unless "packed", and has a
 second bias in each LSTM; "hoisted" multiplies what it can before the loop. OpenNMT-py is

@@ -6,6 +6,7 @@ import ast
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -239,6 +240,38 @@ def test_export(call, folder, tmp_path):
     assert found.code == 2 and "exists" in found.error
     found = call("generate", tmp_path / "served" / "2", "cat")
     assert found.code == 2 and "is an exported model" in found.error
+
+
+def test_serve_and_check(call, folder, tmp_path):
+    """A server in a process of its own, asked and stopped as on a terminal."""
+    path = tmp_path / "letters" / "1"
+    assert call("export", folder / "run", path.parent).code == 0
+    command = [sys.executable, "-m", "keras_attn_cli", "serve", path.parent]
+    command += ["--rest-port", "0", "--grpc-port", "0"]
+    env = {**os.environ, "PYTHONPATH": str(Path(keras_attn_cli.__file__).parent)}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env) as process:
+        lines = []
+        for line in process.stderr:
+            lines.append(line)
+            if line.startswith("REST "):
+                break
+        assert process.poll() is None, lines
+        assert "serving version 1 of 'letters'\n" in lines
+        rest, also = lines[-1].removeprefix("REST ").split(", gRPC ")
+        for url in (rest.rpartition("/v1")[0], f"grpc://{also.strip()}"):
+            found = call("check", url, path)
+            assert (found.code, found.out) == (0, ""), found.error
+            assert "10 golden answers, 0 differences" in found.error
+        golden = path / "assets.extra" / "golden.jsonl"
+        golden.write_text(golden.read_text("utf-8").replace('"score": -', '"score": -1'), "utf-8")
+        found = call("check", rest.rpartition("/v1")[0], path)
+        assert found.code == 1 and "score of texts: expected -1" in found.out
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0 and "stopping" in process.stderr.read()
+    found = call("check", rest.rpartition("/v1")[0], path)
+    assert found.code == 2 and "UNAVAILABLE" in found.error
+    found = call("serve", tmp_path)
+    assert found.code == 2 and "there is no exported model" in found.error
 
 
 def test_attend(call, folder, tmp_path):

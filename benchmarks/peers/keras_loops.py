@@ -8,6 +8,8 @@ import tensorflow as tf
 from keras import ops
 from sizes import BOS, EOS, PAD, Size, Work, batches
 
+from peers.feeding import dataset
+
 IMPOSSIBLE = -1e9
 
 
@@ -28,7 +30,7 @@ def epoch(model, size: Size, jit="auto") -> Work:
     compiled(model, jit)
     source, target_in, target_out = batches(size)
     pairs = (source, target_in), target_out
-    data = tf.data.Dataset.from_tensor_slices(pairs).batch(size.batch).prefetch(2)
+    data = dataset(pairs, size.batch)
 
     def run():
         return model.fit(data, verbose=0).history["loss"][0]

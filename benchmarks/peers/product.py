@@ -9,6 +9,7 @@ from sizes import EOS, NotThere, Size, Work, batches, sources, weights
 
 import keras_attn
 from keras_attn import zoo
+from peers.feeding import dataset
 
 ATTENTIONS = {
     "luong": {"scorer": "dot"},
@@ -93,7 +94,7 @@ def training(
     model.compile("adam", metrics=metrics)
     source, target_in, target_out = batches(size)
     pairs = {"source": source, "target_in": target_in}, target_out
-    data = tf.data.Dataset.from_tensor_slices(pairs).batch(size.batch).prefetch(2)
+    data = dataset(pairs, size.batch)
 
     def run():
         return model.fit(data, verbose=0).history["loss"][0]

@@ -121,6 +121,8 @@ class Client:
         drawn = {name: value for name, value in drawn.items() if value is not None}
         if drawn and (beam_size is not None or num_return is not None or length_penalty):
             raise ValueError(f"{next(iter(drawn))}: draws have no beams and penalties.")
+        if list(drawn) == ["seed"]:
+            raise ValueError("seed: without temperature, top_k or top_p nothing is drawn.")
         if num_return is not None and (length_penalty or max_length is not None):
             raise ValueError("num_return: goes with the beam of the export alone.")
         sources = _listed(source)
@@ -300,19 +302,18 @@ class _Grpc:
 
 TYPES = {"seed": np.int64, "temperature": np.float32, "top_p": np.float32}
 TYPES |= {"length_penalty": np.float32}
+TEXTS = ("source", "target")
 
 
 def _typed(name, value):
     """Return an input as an array of its signature's type."""
+    array = np.array(value, object)
+    if name in TEXTS:
+        for i, text in enumerate(array.flat):
+            array.flat[i] = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+        return array
     array = np.asarray(value)
-    if array.dtype.kind in "USO":
-        texts = [
-            x.encode("utf-8", "surrogatepass") if isinstance(x, str) else x for x in array.flat
-        ]
-        strings = np.empty(len(texts), object)
-        strings[:] = texts
-        return strings.reshape(array.shape)
-    if array.dtype.kind in "iuf" and (name in TYPES or array.dtype.kind != "f"):
+    if array.dtype.kind in "iu" or name in TYPES:
         return array.astype(TYPES.get(name, np.int32))
     return array
 

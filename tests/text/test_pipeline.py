@@ -334,3 +334,7 @@ def test_a_stream_of_one_pair():
     )
     assert pairs_in(read(dataset)) == [([EOS], [*byte_ids("b"), EOS], None)]
     assert counts.numpy().tolist() == [1, 0]
+
+
+def test_nothing_is_tuned_that_could_keep_an_epoch_from_ending():
+    assert made([(3, 2), (5, 4)], batch_size=2).options().autotune.enabled is False

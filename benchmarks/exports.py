@@ -1,0 +1,167 @@
+"""What exports are: size, time to load and to answer, and what of them a GPU would run.
+
+    python benchmarks/exports.py [NAME ...] [--placer]
+
+Every architecture of the zoo, at its default size with the vocabulary of dates, untrained, is
+exported; loaded and asked through TensorFlow's C API in a process without Python's TensorFlow; and
+its operations are looked up among the kernels that TensorFlow has for GPUs. Results go to
+exports.json beside this file and to docs/exports.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).parent
+DOCS = HERE.parent / "docs" / "exports.md"
+SIGNATURES = ("ids", "ids_beam", "step", "serving_default", "beam")
+PAGE = """# Exports: what they weigh, how soon they answer, and what a GPU would run
+
+Every architecture at its default size, with the vocabularies of dates, untrained. "First" and
+"later" are milliseconds of one text of 12 characters through `serving_default`, to {steps} tokens
+at most, in a process without Python's TensorFlow, by TensorFlow's C API; later ones are a median of
+20. {machine}. Made by `benchmarks/exports.py`; the data is benchmarks/exports.json.
+
+| architecture | weights | graph, MB | weights, MB | export, s | load, s | first, ms | later, ms |
+|---|---|---|---|---|---|---|---|
+{sizes}
+
+## Kernels
+
+Nodes of a signature, functions and loops included, by what TensorFlow {tensorflow} has for them:
+kernels that compute on GPUs; kernels for GPUs that compute in host memory, as most of int32 do; and
+kernels for CPUs alone. No loop has one of the last kind, and no node is pinned to a device.
+
+| architecture | `ids`: GPU / host / CPU | `serving_default`: the same | placed on GPU / CPU |
+|---|---|---|---|
+{kernels}
+
+The last column is where TensorFlow's own placer puts the nodes of `ids`, loops lowered, given a GPU
+(`keras-attn inspect --placer`); what is left on the CPU are the texts of error messages.
+"""
+RUN = """
+import json, sys, time
+sys.path.insert(0, sys.argv[1])
+import session
+begun = time.perf_counter()
+model = session.Session(sys.argv[2])
+loaded = time.perf_counter()
+model.run(source=["29. Mai 1975"])
+first = time.perf_counter()
+later = []
+for _ in range(20):
+    start = time.perf_counter()
+    model.run(source=["29. Mai 1975"])
+    later.append(time.perf_counter() - start)
+assert "tensorflow" not in sys.modules
+found = [loaded - begun, 1e3 * (first - loaded), 1e3 * sorted(later)[10]]
+print(json.dumps(dict(zip(("load", "first", "later"), found))))
+"""
+
+
+def measured(name: str, placer: bool) -> dict:
+    """Export an architecture, and return what is found of it."""
+    from keras_attn import text, zoo
+    from keras_attn.datasets import dates
+    from keras_attn.serving import inspection, placement, session
+
+    data = dates.load()
+    source = text.CharacterTokenizer.learn(data.train.sources)
+    target = text.CharacterTokenizer.learn(data.train.targets)
+    model = zoo.build(name, source=source, target=target)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "1"
+        begun = time.perf_counter()
+        model.export(path, verbose=False)
+        seconds = time.perf_counter() - begun
+        command = [sys.executable, "-c", RUN, str(Path(session.__file__).parent), str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        found = inspection.inspect(path)
+        places = placement.placed(path, SIGNATURES) if placer else {}
+    files = found.files
+    looped = {
+        op.op
+        for counted in found.operations.values()
+        for op in counted
+        if op.looped and op.kind == inspection.CPU
+    }
+    assert not looped and not found.pinned, (name, looped, found.pinned)
+    return {
+        "weights": model.count_params(),
+        "graph_bytes": files["saved_model.pb"],
+        "weight_bytes": sum(n for file, n in files.items() if file.startswith("variables/")),
+        "export": seconds,
+        **json.loads(done.stdout),
+        "kernels": {
+            key: {kind: inspection.total(counted, kind) for kind in inspection.KINDS}
+            for key, counted in found.operations.items()
+        },
+        "places": {
+            key: {device: sum(ops.values()) for device, ops in devices.items()}
+            for key, devices in places.items()
+        },
+        "steps": model.max_target,
+        "tensorflow": found.tensorflow,
+    }
+
+
+def page(results: dict) -> str:
+    """Return the results as Markdown."""
+    sizes, kernels = [], []
+    for name, found in results["models"].items():
+        sizes.append(
+            f"| `{name}` | {found['weights']:,} | {found['graph_bytes'] / 1e6:.1f} | "
+            f"{found['weight_bytes'] / 1e6:.1f} | {found['export']:.1f} | {found['load']:.2f} | "
+            f"{found['first']:.0f} | {found['later']:.1f} |"
+        )
+        counts = [
+            " / ".join(
+                str(found["kernels"][key][kind])
+                for kind in ("gpu", "gpu in host memory", "cpu only")
+            )
+            for key in ("ids", "serving_default")
+        ]
+        placed = found["places"].get("ids", {})
+        where = " / ".join(str(placed.get(device, 0)) for device in ("GPU:0", "CPU:0"))
+        kernels.append(f"| `{name}` | {counts[0]} | {counts[1]} | {where if placed else ''} |")
+    first = next(iter(results["models"].values()))
+    return PAGE.format(
+        steps=first["steps"],
+        tensorflow=first["tensorflow"],
+        machine=results["machine"],
+        sizes="\n".join(sizes),
+        kernels="\n".join(kernels),
+    )
+
+
+def main():
+    """Measure, and write the results."""
+    from measuring import machine
+
+    from keras_attn import zoo
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--placer", action="store_true")
+    given = parser.parse_args()
+    file, here = HERE / "exports.json", machine()
+    results = json.loads(file.read_text()) if file.exists() else {"models": {}}
+    results["machine"] = f"{here['cpu']}, {here['cores']} cores"
+    for name in given.names or zoo.names():
+        results["models"][name] = measured(name, given.placer)
+        results["models"] = dict(sorted(results["models"].items()))
+        file.write_text(json.dumps(results, indent=1) + "\n")
+        DOCS.write_text(page(results))
+        print(
+            name, {k: v for k, v in results["models"][name].items() if k != "kernels"}, flush=True
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+"""What the local server bears: many clients at once, good requests and bad ones.
+
+    python benchmarks/load.py MODEL.keras [--clients 32] [--seconds 60]
+
+The model is exported and served by `keras-attn serve` in a process of its own. Half of the clients
+ask by REST, half by gRPC, each as fast as it is answered: texts of mixed lengths, one to eight at a
+time, and now and then something malformed. Every good answer is compared with `generate`, every bad
+request has to get the protocol's error. Results go to load.json and load.md beside this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from measuring import machine
+
+HERE = Path(__file__).parent
+PAGE = """# Load: what the local server bears
+
+`keras-attn serve` of a model of {weights:,} weights, on loopback; {clients} clients for
+{seconds:g} s, half of them by REST, half by gRPC, each as fast as it is answered, on the same
+{cores} cores as the server. Made by `benchmarks/load.py`; the data is load.json.
+
+| | |
+|---|---|
+| good requests answered right | {right:,} of {good:,} |
+| texts in them | {texts:,}, {rate:,.0f} a second |
+| bad requests with the protocol's error | {refused:,} of {bad:,} |
+| milliseconds a request, median / 99 % | {median:.1f} / {late:.1f} |
+| memory of the server, MB: after the first second / at the end / most | {first} / {last} / {most} |
+"""
+
+
+def memory(pid: int) -> int:
+    """Return the resident memory of a process, MB."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS"):
+            return int(line.split()[1]) // 1024
+    return 0
+
+
+def texts_of(model, number: int) -> list[str]:
+    """Return texts of the model's tokens, of mixed lengths."""
+    chance = np.random.default_rng(0)
+    size = model.source.vocabulary_size
+    rows = [chance.integers(4, size, chance.integers(1, 25)) for _ in range(number)]
+    return [model.source.detokenize([row]).numpy()[0].decode("utf-8", "replace") for row in rows]
+
+
+def bad_requests(client, text):
+    """Return calls that a server has to refuse, with the code of each."""
+    return [
+        ("INVALID_ARGUMENT", lambda: client.predict(source=[[text]])),
+        ("INVALID_ARGUMENT", lambda: client.predict(nothing=[text])),
+        ("INVALID_ARGUMENT", lambda: client.predict("score", source=[text], target=[])),
+        (None, lambda: client.predict("nothing", source=[text])),
+    ]
+
+
+def ask(url, name, answers, until, counts, times, lock, seed):
+    """Be a client until a time."""
+    from keras_attn.serving import Client, ServerError
+
+    client, chance = Client(url, name), random.Random(seed)
+    texts = list(answers)
+    here, mine = Counter(), []
+    while time.perf_counter() < until:
+        some = chance.sample(texts, chance.randint(1, 8))
+        begun = time.perf_counter()
+        if chance.random() < 0.1:
+            code, call = chance.choice(bad_requests(client, some[0]))
+            here["bad"] += 1
+            try:
+                call()
+            except ServerError as error:
+                wanted = (code,) if code else ("INVALID_ARGUMENT", "FAILED_PRECONDITION")
+                here["refused"] += error.code in wanted
+        else:
+            here["good"] += 1
+            here["texts"] += len(some)
+            here["right"] += client.generate(some) == [answers[text] for text in some]
+        mine.append(time.perf_counter() - begun)
+    with lock:
+        counts.update(here)
+        times.extend(mine)
+
+
+def served(path: Path):
+    """Start the server; return its process and URLs."""
+    command = [sys.executable, "-m", "keras_attn_cli", "serve", str(path)]
+    command += ["--rest-port", "0", "--grpc-port", "0"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    for line in process.stderr:
+        if line.startswith("REST "):
+            rest, also = line.removeprefix("REST ").strip().split(", gRPC ")
+            threading.Thread(target=process.stderr.read, daemon=True).start()
+            return process, (rest.rpartition("/v1")[0], f"grpc://{also}")
+    raise SystemExit("the server did not start")
+
+
+def run(model, clients: int, seconds: float) -> dict:
+    """Load a server, and return what was counted."""
+    texts = list(dict.fromkeys(texts_of(model, 500)))
+    answers = dict(zip(texts, model.generate(texts), strict=True))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model"
+        model.export(path / "1", verbose=False)
+        process, urls = served(path)
+        counts, times, lock, used = Counter(), [], threading.Lock(), []
+        until = time.perf_counter() + seconds
+        threads = [
+            threading.Thread(
+                target=ask, args=(urls[i % 2], "model", answers, until, counts, times, lock, i)
+            )
+            for i in range(clients)
+        ]
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            time.sleep(1)
+            used.append(memory(process.pid))
+        process.terminate()
+        code = process.wait(30)
+    if code:
+        raise SystemExit(f"the server ended with {code}")
+    return {
+        **counts,
+        "clients": clients,
+        "seconds": seconds,
+        "median": 1e3 * float(np.median(times)),
+        "late": 1e3 * float(np.quantile(times, 0.99)),
+        "memory": used,
+        "weights": model.count_params(),
+        "machine": machine(),
+    }
+
+
+def main():
+    """Measure, and write the results."""
+    import keras
+
+    import keras_attn  # noqa: F401
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model")
+    parser.add_argument("--clients", type=int, default=32)
+    parser.add_argument("--seconds", type=float, default=60)
+    given = parser.parse_args()
+    found = run(keras.saving.load_model(given.model), given.clients, given.seconds)
+    (HERE / "load.json").write_text(json.dumps(found, indent=1) + "\n")
+    page = PAGE.format(
+        **found,
+        rate=found["texts"] / given.seconds,
+        first=found["memory"][1],
+        last=found["memory"][-2],
+        most=max(found["memory"]),
+        cores=found["machine"]["cores"],
+    )
+    (HERE / "load.md").write_text(page)
+    print(page)
+
+
+if __name__ == "__main__":
+    main()

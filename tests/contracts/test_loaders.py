@@ -1,0 +1,80 @@
+"""One export through every loader there is, from a copy that nobody may write to."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import small_models
+import tensorflow as tf
+
+WORDS = ["abc", "", "hello", "é", "x" * 40]
+SOURCE = Path(__file__).parent.parent / "loader.cc"
+
+
+@pytest.fixture(scope="module")
+def expected():
+    model = small_models.shared("attention")
+    with pytest.warns(UserWarning, match="were longer than"):
+        return model.generate(WORDS, return_scores=True)
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("loaders")
+    small_models.shared("attention").export(folder / "here" / "1", verbose=False)
+    copy = folder / "a copy" / "7"
+    shutil.copytree(folder / "here" / "1", copy)
+    shutil.rmtree(folder / "here")
+    for place, _, files in os.walk(copy):
+        for name in files:
+            os.chmod(Path(place) / name, 0o444)
+        os.chmod(place, 0o555)
+    yield copy
+    for place, _, _ in os.walk(copy):
+        os.chmod(place, 0o755)
+
+
+def same(targets, scores, expected):
+    assert [target.decode() for target in targets] == expected[0]
+    np.testing.assert_allclose(scores, expected[1], rtol=1e-5)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+def test_a_program_in_cplusplus(path, expected, tmp_path):
+    home = tf.sysconfig.get_lib()
+    command = ["g++", "-O1", "-w", "-DNDEBUG", "-std=c++17", "-D_GLIBCXX_USE_CXX11_ABI=1"]
+    command += [f"-I{home}/include", str(SOURCE), "-o", str(tmp_path / "loader")]
+    command += ["-Wl,--no-as-needed", f"-L{home}", f"-Wl,-rpath,{home}"]
+    command += ["-l:libtensorflow_cc.so.2", "-l:libtensorflow_framework.so.2"]
+    subprocess.run(command, check=True)
+    done = subprocess.run(
+        [tmp_path / "loader", path, *WORDS], capture_output=True, check=True, cwd="/"
+    )
+    lines = [line.split(b"\t") for line in done.stdout.splitlines()]
+    same([target for target, _ in lines], [float(score) for _, score in lines], expected)
+
+
+def test_saved_model_cli(path, expected, tmp_path):
+    given = "source=[" + ",".join(repr(word.encode()) for word in WORDS) + "]"
+    command = [Path(sys.executable).with_name("saved_model_cli"), "run", "--dir", path]
+    command += ["--tag_set", "serve", "--signature_def", "serving_default", "--input_exprs", given]
+    command += ["--outdir", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    targets = np.load(tmp_path / "target.npy", allow_pickle=True)
+    same(targets.tolist(), np.load(tmp_path / "score.npy"), expected)
+
+
+def test_the_loader_of_version_1(path, expected):
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        graph = tf.compat.v1.saved_model.load(session, ["serve"], str(path))
+        signature = graph.signature_def["serving_default"]
+        names = [signature.outputs[key].name for key in ("target", "score")]
+        found = session.run(names, {signature.inputs["source"].name: WORDS})
+    same(found[0], found[1], expected)

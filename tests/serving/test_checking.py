@@ -1,0 +1,57 @@
+"""Golden answers find a server that answers otherwise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from keras_attn.serving import checking
+
+ROWS = [
+    {"source": "", "target": "", "score": -1.0, "source_ids": [2], "target_ids": [2]},
+    {"source": "ab", "target": "x y", "score": -9.0, "source_ids": [5, 6, 2], "target_ids": [7, 8]},
+]
+
+
+class Server:
+    """Answers as the golden rows say, but for what is given."""
+
+    def __init__(self, **other):
+        self.other = other
+
+    def predict(self, signature="serving_default", **inputs):
+        if signature == "ids":
+            assert inputs["source_ids"].tolist() == [[2, 0, 0], [5, 6, 2]]
+            assert inputs["source_lengths"].tolist() == [1, 3]
+            found = {"target_ids": np.array([[2, 0, 0], [7, 8, 0]]), "score": np.array([-1, -9.0])}
+            return found | self.other.get("ids", {})
+        assert inputs["source"] == ["", "ab"]
+        found = {"target": np.array([b"", b"x y"], object), "score": np.array([-1, -9.00005])}
+        return found | self.other.get("texts", {})
+
+
+def test_equal_answers_have_no_differences():
+    assert list(checking.differences(Server(), ROWS)) == []
+
+
+def test_what_differs_is_said():
+    texts = {"target": np.array([b"", b"x z"], object), "score": np.array([-1, float("nan")])}
+    ids = {"target_ids": np.array([[2, 0, 0], [7, 2, 0]]), "score": np.array([-1.1, -9.0])}
+    found = list(checking.differences(Server(texts=texts, ids=ids), ROWS))
+    assert found == [
+        "'': score of ids: expected -1.000000, got -1.100000",
+        "'ab': target: expected 'x y', got 'x z'",
+        "'ab': target_ids: expected [7, 8], got [7, 2]",
+        "'ab': score of texts: expected -9.000000, got nan",
+    ]
+
+
+def test_files_are_found_in_both_places(tmp_path):
+    (tmp_path / "assets.extra").mkdir()
+    (tmp_path / "assets.extra/golden.jsonl").write_text('{"source": "é"}\n', "utf-8")
+    (tmp_path / "assets.extra/keras_attn.json").write_text('{"name": "letters"}')
+    for folder in (tmp_path, tmp_path / "assets.extra"):
+        assert checking.golden(folder) == [{"source": "é"}]
+        assert checking.name(folder) == "letters"
+    with pytest.raises(FileNotFoundError, match="folder: there is no golden.jsonl"):
+        checking.golden(tmp_path / "nowhere")

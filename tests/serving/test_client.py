@@ -1,0 +1,133 @@
+"""A client says of a served model what the model says itself, by REST and by gRPC."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import small_models
+
+from keras_attn.serving import Client, ServerError
+from keras_attn.serving.servable import Servable
+from keras_attn.serving.server import Server
+
+WORDS = ["abc", "", "hello", "é🙂", "x" * 30, b"\xff\xfe"]
+TARGETS = ["a b", "", "ï ø", "b", "c c c c c c c c c c c c", "zz"]
+
+
+@pytest.fixture(scope="module", params=["combined", "attention_copy"])
+def served(request, tmp_path_factory):
+    model = small_models.shared(request.param)
+    path = tmp_path_factory.mktemp("client") / "letters" / "1"
+    model.export(path, beam_size=3, verbose=False)
+    with Server(Servable(path, tell=lambda _: None), 0, 0) as server:
+        urls = f"http://127.0.0.1:{server.rest_port}", f"grpc://127.0.0.1:{server.grpc_port}"
+        yield model, urls, path
+
+
+@pytest.fixture(params=["rest", "grpc"])
+def both(request, served):
+    model, urls, path = served
+    url = urls[0] if request.param == "rest" else urls[1]
+    return model, Client(url, "letters", folder=path)
+
+
+@pytest.mark.filterwarnings("ignore:.* were longer than")
+@pytest.mark.parametrize(
+    ("options", "beams"),
+    [
+        ({}, {}),
+        ({"beam_size": 3, "length_penalty": 0.6}, {}),
+        ({"max_length": 3}, {}),
+        ({"num_return": 2}, {"beam_size": 3}),
+        ({"temperature": 1.3, "top_k": 5, "seed": 7}, {}),
+        ({"top_p": 0.8, "seed": [3, 1, 4, 1, 5, 9]}, {}),
+    ],
+    ids=lambda x: " ".join(x) or "-",
+)
+def test_targets_and_scores(both, options, beams):
+    model, client = both
+    expected = model.generate(WORDS, return_scores=True, **options, **beams)
+    targets, scores = client.generate(WORDS, return_scores=True, **options)
+    assert targets == expected[0]
+    for here, there in zip(scores, expected[1], strict=True):
+        np.testing.assert_allclose(here, there, atol=1e-4)
+    if not isinstance(options.get("seed"), list):
+        one = model.generate("abc", **options, **beams)
+        assert client.generate("abc", **options) == one
+
+
+@pytest.mark.filterwarnings("ignore:.* were longer than")
+def test_scores_streams_and_alignments(both):
+    model, client = both
+    found = client.score(WORDS, TARGETS)
+    np.testing.assert_allclose(found, model.score(WORDS, TARGETS), atol=1e-4)
+    assert found.dtype == np.float32 and client.score([], []).shape == (0,)
+    for word in ("abc", "", "é🙂", "x" * 30):
+        assert list(client.stream(word)) == list(model.stream(word))
+    assert list(client.stream("abc", max_length=2)) == list(model.stream("abc"))[:2]
+    assert len(client.generate("abc", temperature=2.0)) >= 0  # a seed of its own
+    if not model.attends:
+        with pytest.raises(ServerError, match="attend"):
+            client.attend("abc")
+        return
+    for text in ("abc", "é🙂", "x" * 30):
+        shown, expected = client.attend(text), model.attend(text)
+        assert shown[:2] == expected[:2]
+        np.testing.assert_allclose(shown.matrix, expected.matrix, atol=1e-5)
+    assert [x.target_tokens for x in client.attend(["abc", ""])] == [
+        model.attend(text).target_tokens for text in ("abc", "")
+    ]
+
+
+def test_more_than_a_request_takes(both, monkeypatch):
+    from keras_attn.serving import client as module
+
+    monkeypatch.setattr(module, "AT_A_TIME", 2)
+    model, client = both
+    words = ["abc", "d", "ef", "", "gh"]
+    assert client.generate(words) == model.generate(words)
+    drawn = {"temperature": 1.5, "seed": 3}
+    assert client.generate(words, **drawn) == model.generate(words, **drawn)
+    np.testing.assert_allclose(client.score(words, words), model.score(words, words), atol=1e-4)
+
+
+def test_what_the_server_refuses_is_raised(both, served):
+    client, (_, urls, _) = both[1], served
+    for code, call in (
+        ("INVALID_ARGUMENT", lambda: client.predict(source=[["a"]])),
+        ("INVALID_ARGUMENT", lambda: client.predict(text=["a"])),
+        ("NOT_FOUND", lambda: Client(urls[0], "x").generate("a")),
+        ("NOT_FOUND", lambda: Client(urls[1], "letters", version=9).generate("a")),
+        ("UNAVAILABLE", lambda: Client("http://127.0.0.1:9", "letters").generate("a")),
+        ("UNAVAILABLE", lambda: Client("grpc://127.0.0.1:9", "letters").generate("a")),
+        ("DEADLINE_EXCEEDED", lambda: Client(urls[1], "letters", timeout=1e-6).generate("a")),
+    ):
+        with pytest.raises(ServerError) as error:
+            call()
+        assert error.value.code == code and str(error.value).startswith(code)
+
+
+def test_bad_arguments_are_named():
+    client = Client("http://127.0.0.1:9", "letters")
+    for message, call in (
+        ("url: expected http", lambda: Client("127.0.0.1:8501", "letters")),
+        (
+            "temperature: draws have no beams",
+            lambda: client.generate("a", temperature=1, beam_size=2),
+        ),
+        (
+            "num_return: goes with the beam",
+            lambda: client.generate("a", num_return=2, max_length=3),
+        ),
+        ("seed: expected an int, or 2", lambda: client.generate(["a", "b"], top_k=3, seed=[1])),
+        ("target: expected 1", lambda: client.score("a", ["b", "c"])),
+        ("folder: stream needs the tokenisers", lambda: list(client.stream("a"))),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+    assert client.generate([]) == []
+
+
+def test_more_hypotheses_than_the_export_has(both):
+    with pytest.raises(ValueError, match="num_return: the export has a beam of 3"):
+        both[1].generate(["abc"], num_return=4)

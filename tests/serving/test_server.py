@@ -1,0 +1,113 @@
+"""The small server: what it refuses unread, how it stops, and many clients at once."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import threading
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import small_models
+
+from keras_attn.serving import rest
+from keras_attn.serving.servable import Servable
+from keras_attn.serving.server import Server
+
+PREDICT = "/v1/models/letters:predict"
+
+
+@pytest.fixture(scope="module")
+def servable(tmp_path_factory):
+    path = tmp_path_factory.mktemp("server") / "letters" / "1"
+    small_models.shared("attention").export(path, verbose=False)
+    return Servable(path, tell=lambda _: None)
+
+
+@pytest.fixture
+def server(servable):
+    with Server(servable, 0, None, max_bytes=100_000) as server:
+        yield server
+
+
+def post(server, body, path=PREDICT, **headers):
+    url = f"http://127.0.0.1:{server.rest_port}{path}"
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=30) as got:
+            return got.status, json.load(got)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+def test_requests_are_limited_and_connections_kept(server):
+    connection = http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=30)
+    for _ in range(2):  # on one connection
+        connection.request("POST", PREDICT, b'{"inputs": ["abc"]}')
+        response = connection.getresponse()
+        assert response.status == 200 and json.load(response)["outputs"]["target"]
+    connection.request("GET", "/v1/models/letters")
+    assert json.load(connection.getresponse())["model_version_status"]
+    connection.close()
+    status, answer = post(server, b"x" * 100_001)
+    assert status == 413 and "may have 100000 bytes" in answer["error"]
+    with socket.create_connection(("127.0.0.1", server.rest_port), 30) as raw:
+        raw.sendall(f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert b"411" in raw.recv(1000) and raw.recv(1000) in (b"", raw.recv(0))
+    with socket.create_connection(("127.0.0.1", server.rest_port), 30) as raw:
+        raw.sendall(f"POST {PREDICT} HTTP/1.1\r\nContent-Length: 50\r\n\r\n".encode() + b"{")
+    assert post(server, b'{"inputs": ["abc"]}')[0] == 200  # one who hangs up harms nobody
+
+
+def test_many_ask_at_once(server):
+    model = small_models.shared("attention")
+    words = ["abc"[: i % 4] + "defgh"[i % 5 :] for i in range(40)]
+    expected = dict(zip(words, model.generate(words), strict=True))
+
+    def ask(i):
+        word = words[i % len(words)]
+        if i % 5 == 0:
+            return post(server, b'{"inputs": [1]}')[0] == 400
+        status, answer = post(server, json.dumps({"inputs": [word]}).encode())
+        return status == 200 and answer["outputs"]["target"] == [expected[word]]
+
+    with ThreadPoolExecutor(16) as pool:
+        assert all(pool.map(ask, range(320)))
+
+
+def test_what_is_under_way_is_answered_when_it_stops(servable, monkeypatch):
+    begun, go = threading.Event(), threading.Event()
+    answer = rest.answer
+
+    def slow(*given):
+        begun.set()
+        go.wait(30)
+        return answer(*given)
+
+    monkeypatch.setattr(rest, "answer", slow)
+    server = Server(servable, 0, None)
+    with ThreadPoolExecutor(2) as pool:
+        asked = pool.submit(post, server, b'{"inputs": ["abc"]}')
+        assert begun.wait(30)
+        stopping = pool.submit(server.stop)
+        go.set()
+        assert asked.result()[0] == 200
+        stopping.result()
+    with pytest.raises(urllib.error.URLError):
+        post(server, b"{}")
+
+
+def test_a_port_that_is_taken_is_named(servable, server):
+    with pytest.raises(OSError, match=f"rest_port: cannot listen on 127.0.0.1:{server.rest_port}"):
+        Server(servable, server.rest_port, None)
+    with pytest.raises(OSError, match=f"grpc_port: cannot listen on 127.0.0.1:{server.rest_port}"):
+        Server(servable, 0, server.rest_port)
+
+
+def test_grpc_is_there_too(servable):
+    with Server(servable, 0, 0) as server:
+        assert server.grpc_port and server.grpc_port != server.rest_port
+        with socket.create_connection(("127.0.0.1", server.grpc_port), 5):
+            pass
