@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help quickstart test evidence lint types format clean
+.PHONY: help quickstart test evidence gpu lint types format clean
 
 help:
 	@echo "make quickstart   install, train a model on dates, look at it, export it, run the export"
 	@echo "make test         install, then lint, types, all tests"
 	@echo "make format       format the code"
 	@echo "make clean        remove .venv and what was built"
+	@echo "make gpu          train, export and time every kernel on a GPU, and write what was found"
 	@echo "make evidence     the contracts and exports over every name of the zoo"
 
 $(INSTALLED): pyproject.toml
@@ -40,6 +41,11 @@ test: lint types
 evidence: $(INSTALLED)
 	KERAS_ATTN_EVIDENCE=1 "$(BIN)/python" -m pytest -n 2 --dist worksteal tests/contracts tests/zoo/test_registry.py \
 		tests/models/test_frozen.py tests/models/test_folding.py tests/models/test_unrolling.py
+
+# For whoever has a GPU: train, export and time there; writes benchmarks/gpu/DEVICE.json.
+gpu: $(INSTALLED)
+	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check 'tensorflow[and-cuda]>=2.21,<2.22'
+	"$(BIN)/python" benchmarks/gpu.py
 
 clean:
 	rm -rf "$(VENV)" build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

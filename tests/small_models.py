@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import os
+import shutil
+import tempfile
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -63,6 +67,16 @@ CHEAP = {"cell": "simple_rnn", "bidirectional": False}
 def shared(name):
     """Return `small(name)`, made once: do not train it."""
     return small(name)
+
+
+@functools.cache
+def exported(name):
+    """Return the path of `shared(name)`, exported once with a beam of 3: do not write to it."""
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = folder / "letters" / "1"
+    shared(name).export(path, beam_size=3, verbose=False)
+    return path
 
 
 def chooses(model):

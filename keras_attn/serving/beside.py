@@ -137,12 +137,12 @@ def golden_rows(model: Any) -> list[dict]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".* were longer than")
         found = model.search(sources, num_return=1)
-        targets = model.generate(sources)
-    ids = tf.function(model.codec.source_ids, autograph=False)(tf.constant(sources))
+    targets = model.codec.text(found.token_ids[:, 0], tf.constant(sources)).numpy().tolist()
+    ids = model.codec.source_ids(tf.constant(sources))
     return [
         {
             "source": source,
-            "target": target,
+            "target": target.decode("utf-8", "replace"),
             "score": float(score),
             "source_ids": [*row[: model.max_source - 1], EOS],
             "target_ids": found.token_ids[i, 0, : found.lengths[i, 0]].tolist(),

@@ -26,11 +26,8 @@ def expected():
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("loaders")
-    small_models.shared("attention").export(folder / "here" / "1", verbose=False)
-    copy = folder / "a copy" / "7"
-    shutil.copytree(folder / "here" / "1", copy)
-    shutil.rmtree(folder / "here")
+    copy = tmp_path_factory.mktemp("loaders") / "a copy" / "7"
+    shutil.copytree(small_models.exported("attention"), copy)
     for place, _, files in os.walk(copy):
         for name in files:
             os.chmod(Path(place) / name, 0o444)

@@ -15,10 +15,8 @@ TARGETS = ["a b", "", "ï ø", "b", "c c c c c c c c c c c c", "zz"]
 
 
 @pytest.fixture(scope="module", params=["combined", "attention_copy"])
-def served(request, tmp_path_factory):
-    model = small_models.shared(request.param)
-    path = tmp_path_factory.mktemp("client") / "letters" / "1"
-    model.export(path, beam_size=3, verbose=False)
+def served(request):
+    model, path = small_models.shared(request.param), small_models.exported(request.param)
     with Server(Servable(path, tell=lambda _: None), 0, 0) as server:
         urls = f"http://127.0.0.1:{server.rest_port}", f"grpc://127.0.0.1:{server.grpc_port}"
         yield model, urls, path

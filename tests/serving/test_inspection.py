@@ -66,10 +66,8 @@ def test_kinds_follow_the_kernels():
     assert inspection._types(tf.compat.v1.NodeDef(op="NoSuchOp")) is None
 
 
-def test_it_reads_as_a_page(tmp_path):
-    path = tmp_path / "letters" / "1"
-    small_models.shared("combined").export(path, verbose=False)
-    found = inspection.inspect(path)
+def test_it_reads_as_a_page():
+    found = inspection.inspect(small_models.exported("combined"))
     assert found.about["name"] == "letters" and not found.pinned
     places = {"ids": {"GPU:0": {"MatMul": 2}, "CPU:0": {"Const": 1, "Fill": 4}}}
     page = "\n".join(inspection.lines(found, places))

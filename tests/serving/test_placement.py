@@ -13,9 +13,8 @@ NAMES = ("ids", "ids_beam", "step", "serving_default", "beam")
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="the placer is compiled by g++")
-def test_all_of_ids_and_all_loops_are_put_on_the_gpu(tmp_path):
-    path = tmp_path / "1"
-    small_models.shared("attention").export(path, verbose=False)
+def test_all_of_ids_and_all_loops_are_put_on_the_gpu():
+    path = small_models.exported("attention")
     found = placement.placed(path, NAMES)
     for name in NAMES:
         on_cpu, on_gpu = (found[name].get(f"{kind}:0", {}) for kind in ("CPU", "GPU"))

@@ -1,0 +1,147 @@
+"""What a GPU makes of models and exports: for whoever has one.
+
+    python benchmarks/gpu.py [--rehearse]
+
+Trains a small model of dates there, exports it with every `rnn_kernel`, and asks each export in a
+process without Python's TensorFlow for its golden answers and its warm-up requests; compares texts
+with those that were trained, and times them for batches of 1, 32 and 256. The results go to
+gpu/DEVICE.json beside this file: please send it. Without a GPU it stops, unless it is a rehearsal,
+which runs on the CPU what runs there, and writes nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # several processes share it
+
+HERE = Path(__file__).parent
+KERNELS = ("cpu", "portable", "cudnn")
+BATCHES = (1, 32, 256)
+RUN = """
+import json, sys, time
+sys.path.insert(0, sys.argv[1])
+import session
+texts, batches = json.loads(sys.stdin.read())
+begun = time.perf_counter()
+model = session.Session(sys.argv[2])
+found = {"load": time.perf_counter() - begun, "milliseconds": {}}
+begun = time.perf_counter()
+model.run(source=texts[:1])
+found["first"] = time.perf_counter() - begun
+found["targets"] = [target.decode() for target in model.run(source=texts)["target"]]
+for batch in batches:
+    some, times = (texts * batch)[:batch], []
+    for _ in range(12):
+        begun = time.perf_counter()
+        model.run(source=some)
+        times.append(1e3 * (time.perf_counter() - begun))
+    found["milliseconds"][batch] = sorted(times[2:])
+print(json.dumps(found))
+"""
+
+
+def trained():
+    """Train a model of dates for two epochs; return it, the data and the seconds an epoch took."""
+    import keras
+
+    from keras_attn import text, zoo
+    from keras_attn.datasets import dates
+
+    keras.utils.set_random_seed(0)
+    data = dates.load()
+    source = text.CharacterTokenizer.learn(data.train.sources)
+    target = text.CharacterTokenizer.learn(data.train.targets)
+    model = zoo.build("attention", source=source, target=target)
+    model.compile("adam", metrics=None)
+    seconds = []
+    for _ in range(2):
+        begun = time.perf_counter()
+        model.fit(data.train.sources, data.train.targets, batch_size=128, verbose=2)
+        seconds.append(time.perf_counter() - begun)
+    return model, data.validation.sources[:200], seconds
+
+
+def asked(path: Path, texts: list[str]) -> dict:
+    """Ask an export, in a process of its own; what fails is said."""
+    from keras_attn.serving import session
+
+    command = [sys.executable, "-c", RUN, str(Path(session.__file__).parent), str(path)]
+    given = json.dumps([texts, BATCHES])
+    done = subprocess.run(command, input=given, capture_output=True, text=True)
+    if done.returncode:
+        return {"failed": done.stderr.strip().splitlines()[-1][:500]}
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def checked(path: Path) -> dict:
+    """Hold an export to its golden answers, its warm-up and all that can go wrong."""
+    from keras_attn.serving import session
+
+    script = HERE.parent / "tests" / "check_export.py"
+    command = [sys.executable, str(script), session.__file__, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd="/")
+    if done.returncode:
+        return {"failed": done.stderr.strip().splitlines()[-1][:500]}
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main():
+    """Measure, and write the results."""
+    import numpy as np
+    import tensorflow as tf
+    from measuring import machine
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rehearse", action="store_true")
+    given = parser.parse_args()
+    gpus = tf.config.list_physical_devices("GPU")
+    if not gpus and not given.rehearse:
+        raise SystemExit("TensorFlow sees no GPU here; --rehearse runs the rest on the CPU.")
+    details = tf.config.experimental.get_device_details(gpus[0]) if gpus else {}
+    device = details.get("device_name", "CPU")
+    model, texts, seconds = trained()
+    expected = model.generate(texts)
+    results = {
+        "device": device,
+        "tensorflow": tf.__version__,
+        "machine": machine(),
+        "seconds_an_epoch": seconds,
+        "kernels": {},
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        for kernel in KERNELS if gpus else KERNELS[:2]:
+            path = Path(folder) / kernel / "1"
+            model.export(path, rnn_kernel=kernel, verbose=False)
+            found = asked(path, texts)
+            same = [a == b for a, b in zip(found.pop("targets", []), expected, strict=False)]
+            times = {b: float(np.median(x)) for b, x in found.get("milliseconds", {}).items()}
+            said = {
+                "texts": len(texts),
+                "equal": sum(same),
+                "median": times,
+                "check": checked(path),
+            }
+            results["kernels"][kernel] = found | said
+            shown = {key: value for key, value in results["kernels"][kernel].items()}
+            shown.pop("milliseconds", None)
+            print(kernel, json.dumps(shown, indent=1), flush=True)
+    if not gpus:
+        print("a rehearsal: nothing is written")
+        return
+    (HERE / "gpu").mkdir(exist_ok=True)
+    file = HERE / "gpu" / f"{re.sub(r'[^a-z0-9]+', '_', device.lower())}.json"
+    file.write_text(json.dumps(results, indent=1) + "\n")
+    print(f"wrote {file}")
+
+
+if __name__ == "__main__":
+    main()
