@@ -422,6 +422,13 @@ class SentencePieceTokenizer(_Subwords):
             tf.constant(ids),
         )
 
+    def _lives(self, built: _Built) -> bool:
+        try:
+            built.pieces.vocab_size()
+        except tf.errors.NotFoundError:  # gone with the operation that made it: see the test
+            return False
+        return True
+
 
 def _spelling(piece: str, kind: int) -> bytes:
     """Return what a piece adds to a text, before U+2581 becomes a blank."""

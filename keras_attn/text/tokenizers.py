@@ -191,11 +191,14 @@ class Tokenizer(abc.ABC):
 
     def _tables(self) -> Any:
         """Build the tables at first use, outside any graph that may be under construction."""
-        with _BUILDING:
-            if self._built is None:
-                with tf.init_scope(), tf.device("CPU:0"):
-                    self._built = self._build()
+        with _BUILDING, tf.init_scope(), tf.device("CPU:0"):
+            if self._built is None or not self._lives(self._built):
+                self._built = self._build()
             return self._built
+
+    def _lives(self, built: Any) -> bool:
+        """Return whether TensorFlow still has what was built."""
+        return True
 
     def _build(self) -> Any:
         raise NotImplementedError

@@ -401,3 +401,14 @@ def test_export(name, tmp_path):
             {signature.inputs["strings"].name: batch},
         )
     assert {key: value.tolist() for key, value in answer.items()} == expected
+
+
+def test_a_seed_does_not_take_sentencepieces_model_away():
+    """`tf.random.set_seed` clears the operations that TensorFlow keeps, and the model with them."""
+    tokenizer = SentencePieceTokenizer.learn(["a cat", "a dog"] * 3, 30)
+    expected = tokenizer.tokenize(["a cat"]).to_list()
+    tf.random.set_seed(1)
+    assert tokenizer.tokenize(["a cat"]).to_list() == expected
+    traced = tf.function(lambda texts: tokenizer.tokenize(texts).to_tensor(), autograph=False)
+    tf.random.set_seed(2)
+    assert traced(tf.constant(["a cat"])).numpy().tolist() == expected
