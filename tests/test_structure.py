@@ -63,7 +63,7 @@ def test_imports_point_one_way(file):
     for name in imported(file):
         assert not name.startswith(("keras.src", "tensorflow.python", "zoo")), name
         if name.startswith("tensorflow.core"):  # the protos of a SavedModel, see its comment
-            assert file.name in ("export.py", "inspection.py", "rest.py", "rpc.py")
+            assert file.name in ("export.py", "inspection.py", "servable.py")
 
 
 def test_tests_mirror_sources():

@@ -38,9 +38,10 @@ batch_timeout_micros { value: 1000 }
 max_enqueued_batches { value: 1000 }
 num_batch_threads { value: 2 }
 """
-MODELS = 'model_config_list {{ config {{ name: "{0}" base_path: "/models/{0}" ' + (
-    'model_platform: "tensorflow" }} }}\n'
-)
+MODELS = """model_config_list {{
+  config {{ name: "{0}" base_path: "/models/{0}" model_platform: "tensorflow" }}
+}}
+"""
 
 
 def write(path: Path, name: str, model: Any, options: dict, functions: dict[str, Any]) -> None:
@@ -157,7 +158,7 @@ def golden_sources(model: Any) -> list[str]:
     """Return sources of the model's own tokens, and those that go wrong most easily."""
     random = np.random.default_rng(0)
     size, most = model.source.vocabulary_size, model.max_source
-    lengths = (1, 2, 3, 5, 8, min(13, most - 1), most + 9)
+    lengths = (1, 2, 3, 5, 8, max(1, min(13, most - 1)), most + 9)
     if size <= UNK + 1:
         return ["", " ", "e\u0301 🙂", "\ufeffЖ", *("x" * length for length in lengths[:6])]
     rows = [random.integers(UNK + 1, size, length) for length in lengths]

@@ -72,6 +72,7 @@ class Client:
         self._transport, self._model, self._version = transport, model, version
         self._folder = folder
         self._codec: Any = None
+        self._about: Any = None
 
     def predict(self, signature: str = "serving_default", **inputs: Any) -> dict[str, np.ndarray]:
         """Run a signature: arrays in, arrays out, texts as bytes.

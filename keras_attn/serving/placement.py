@@ -45,26 +45,32 @@ def placed(path: Any, signatures: Sequence[str]) -> dict[str, dict[str, dict[str
 
 def compiled() -> Path:
     """Return the compiled program, compiling it where it is not in the cache."""
-    source = SOURCE.read_bytes()
-    key = hashlib.sha256(source + tf.__version__.encode()).hexdigest()[:16]
+    key = SOURCE.read_bytes() + f"{tf.__version__} {tf.sysconfig.get_lib()}".encode()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "keras_attn"
-    program = cache / f"placer-{key}"
-    if program.exists():
-        return program
+    program = cache / f"placer-{hashlib.sha256(key).hexdigest()[:16]}"
+    if not program.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache) as aside:
+            compile_against_tensorflow(SOURCE, Path(aside) / program.name).replace(program)
+    return program
+
+
+def compile_against_tensorflow(source: Path, program: Path) -> Path:
+    """Compile a C++ file with the headers and libraries of the TensorFlow wheel, in place.
+
+    Raises:
+        RuntimeError: there is no C++ compiler, or it fails.
+    """
     compiler = shutil.which(os.environ.get("CXX", "g++"))
     if compiler is None:
-        raise RuntimeError("the placer needs a C++ compiler, g++ or that of the variable CXX.")
-    cache.mkdir(parents=True, exist_ok=True)
+        raise RuntimeError(f"{source.name} needs a C++ compiler, g++ or that of the variable CXX.")
     home = Path(tf.sysconfig.get_lib())
-    with tempfile.TemporaryDirectory(dir=cache) as aside:
-        made = Path(aside) / program.name
-        command = [compiler, "-O1", "-w", "-DNDEBUG", "-std=c++17", "-D_GLIBCXX_USE_CXX11_ABI=1"]
-        command += [f"-I{home / 'include'}", str(SOURCE), "-o", str(made)]
-        # without the first, the library with the session is dropped as if nobody needed it
-        command += ["-Wl,--no-as-needed", f"-L{home}", f"-Wl,-rpath,{home}"]
-        command += [f"-l:{library}" for library in LIBRARIES]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            raise RuntimeError(f"the placer does not compile: {done.stderr.strip()[-500:]}")
-        made.replace(program)
+    command = [compiler, "-O1", "-w", "-DNDEBUG", "-std=c++17", "-D_GLIBCXX_USE_CXX11_ABI=1"]
+    command += [f"-I{home / 'include'}", str(source), "-o", str(program)]
+    # without the first, the library with the session is dropped as if nobody needed it
+    command += ["-Wl,--no-as-needed", f"-L{home}", f"-Wl,-rpath,{home}"]
+    command += [f"-l:{library}" for library in LIBRARIES]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{source.name} does not compile: {done.stderr.strip()[-500:]}")
     return program

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from google.protobuf import json_format
-from tensorflow.core.protobuf import saved_model_pb2
 
 from keras_attn.serving.servable import Refused, Servable, Version, answered
 from keras_attn.serving.session import Signature, TensorInfo
@@ -208,11 +207,9 @@ def status(version: Version) -> dict:
 
 def metadata(name: str, version: Version) -> dict:
     """Return what GET /v1/models/NAME/metadata answers."""
-    raw = (version.path / "saved_model.pb").read_bytes()
-    definitions = saved_model_pb2.SavedModel.FromString(raw).meta_graphs[0].signature_def
     shown = {
         key: json_format.MessageToDict(definition, preserving_proto_field_name=True)
-        for key, definition in sorted(definitions.items())
+        for key, definition in sorted(version.definitions().items())
     }
     spec = {"name": name, "signature_name": "", "version": str(version.number)}
     return {"model_spec": spec, "metadata": {"signature_def": {"signature_def": shown}}}

@@ -6,7 +6,6 @@ from concurrent import futures
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.core.protobuf import saved_model_pb2
 
 from keras_attn.serving.servable import Refused, Servable, answered
 
@@ -81,10 +80,8 @@ def started(servable: Servable, host: str, port: int, max_bytes: int) -> tuple[A
             response = get_model_metadata_pb2.GetModelMetadataResponse()
             response.model_spec.name = servable.name
             response.model_spec.version.value = version.number
-            raw = (version.path / "saved_model.pb").read_bytes()
-            graph = saved_model_pb2.SavedModel.FromString(raw).meta_graphs[0]
             signatures = get_model_metadata_pb2.SignatureDefMap()
-            for name, definition in graph.signature_def.items():
+            for name, definition in version.definitions().items():
                 signatures.signature_def[name].CopyFrom(definition)
             response.metadata["signature_def"].Pack(signatures)
             return response

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from tensorflow.core.protobuf import saved_model_pb2
 
 from keras_attn.serving.session import Session, SessionError, tf_text_libraries
 
@@ -32,6 +33,11 @@ class Version(NamedTuple):
     number: int
     path: Path
     session: Session
+
+    def definitions(self) -> Mapping[str, Any]:
+        """Return the `SignatureDef`s of its file, by name."""
+        raw = (self.path / "saved_model.pb").read_bytes()
+        return saved_model_pb2.SavedModel.FromString(raw).meta_graphs[0].signature_def
 
 
 class Servable:

@@ -13,6 +13,8 @@ import pytest
 import small_models
 import tensorflow as tf
 
+from keras_attn.serving import placement
+
 WORDS = ["abc", "", "hello", "é", "x" * 40]
 SOURCE = Path(__file__).parent.parent / "loader.cc"
 
@@ -44,12 +46,7 @@ def same(targets, scores, expected):
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
 def test_a_program_in_cplusplus(path, expected, tmp_path):
-    home = tf.sysconfig.get_lib()
-    command = ["g++", "-O1", "-w", "-DNDEBUG", "-std=c++17", "-D_GLIBCXX_USE_CXX11_ABI=1"]
-    command += [f"-I{home}/include", str(SOURCE), "-o", str(tmp_path / "loader")]
-    command += ["-Wl,--no-as-needed", f"-L{home}", f"-Wl,-rpath,{home}"]
-    command += ["-l:libtensorflow_cc.so.2", "-l:libtensorflow_framework.so.2"]
-    subprocess.run(command, check=True)
+    placement.compile_against_tensorflow(SOURCE, tmp_path / "loader")
     done = subprocess.run(
         [tmp_path / "loader", path, *WORDS], capture_output=True, check=True, cwd="/"
     )
