@@ -1,7 +1,7 @@
 """Whether fast training ends where plain training does: on dates, three seeds each, and on CMUdict.
 
-    python benchmarks/convergence.py dates [--seeds 0 1 2]
-    python benchmarks/convergence.py cmudict [--data DIR] [--seeds 0 1]
+    python benchmarks/convergence.py dates [--seeds 0 1 2] [--modes plain fast]
+    python benchmarks/convergence.py cmudict [--data DIR] [--seeds 0 1] [--modes plain fast]
     python benchmarks/convergence.py decoding [--data DIR]   # of what these left in build/runs
 
 "plain" is Keras' own layers in float32 (`keras_attn.kernels.plain`); "fast" is
@@ -183,6 +183,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("task", choices=("dates", "cmudict", "decoding"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
     parser.add_argument("--data", help="a folder with CMUdict, if it is not to be downloaded")
     parser.add_argument("--one", nargs=2, metavar=("MODE", "SEED"), help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -197,13 +198,14 @@ def main():
         results["decoding"] = decode(given.data)
     elif given.task == "cmudict":
         for seed in given.seeds:
-            if f"fast, seed {seed}" not in results["cmudict"]:
-                found = apart("cmudict", "fast", seed, given.data)
-                results["cmudict"][f"fast, seed {seed}"] = found
-                save(results)
+            for mode in given.modes:
+                if f"{mode}, seed {seed}" not in results["cmudict"]:
+                    found = apart("cmudict", mode, seed, given.data)
+                    results["cmudict"][f"{mode}, seed {seed}"] = found
+                    save(results)
     else:
         for seed in given.seeds:
-            for mode in MODES:
+            for mode in given.modes:
                 if str(seed) not in results["dates"].setdefault(mode, {}):
                     results["dates"][mode][str(seed)] = apart("dates", mode, seed, None)
                     save(results)
