@@ -103,13 +103,14 @@ def weights(size: Size, attention: str, generating: bool = False) -> dict[str, n
 
     Args:
         size: Widths.
-        attention: "luong", dot products after the update, or "bahdanau", additive before it.
+        attention: "luong", dot products after the update, "feeding", the same with input feeding,
+            or "bahdanau", additive before it.
         generating: Whether no special id is ever the most probable, so that no target ends early
             and all contestants take as many steps.
 
     Returns:
         Kernels as Keras has them, inputs first, gates in the order i, f, g, o. The decoder's
-        kernel reads [embedded; context], `combine` reads [context; state].
+        kernel reads [embedded; context] or [embedded; fed], `combine` reads [context; state].
     """
     e, u, v = size.embedding, size.units, size.vocabulary
     shapes = {
@@ -117,7 +118,7 @@ def weights(size: Size, attention: str, generating: bool = False) -> dict[str, n
         "target_embedding": (v, e),
         "encoder_kernel": (e, 4 * u),
         "encoder_recurrent": (u, 4 * u),
-        "decoder_kernel": (e + (u if attention == "bahdanau" else 0), 4 * u),
+        "decoder_kernel": (e + (0 if attention == "luong" else u), 4 * u),
         "decoder_recurrent": (u, 4 * u),
         "combine": (2 * u, u),
         "projection": (u, v),

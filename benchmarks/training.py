@@ -46,6 +46,14 @@ BAHDANAU = [
     Contestant("PyTorch, compiled", "pytorch.training", {"hoisted": True, "compiled": True}),
     Contestant("PyTorch, autocast", "pytorch.training", {"hoisted": True, "half": True}),
 ]
+FEEDING = [
+    Contestant("keras_attn", "product.training"),
+    Contestant("keras_attn, configured", "product.training", {"configure": True}),
+    Contestant("keras_attn, fast", "product.training", FAST),
+    Contestant(BASE, "product.training", {"plain": True}),
+    Contestant("OpenNMT-py", "opennmt.training", {"attention": "feeding"}),
+]
+CONTESTANTS = {"luong": LUONG, "bahdanau": BAHDANAU, "feeding": FEEDING}
 ONE_ATTENTION = ("tutorial", "opennmt")  # families without a choice
 PAGE = """# Training: what a step costs
 
@@ -59,12 +67,14 @@ since it sometimes makes an epoch end late; "its own metrics" are those that
 `compile("adam")` brings. "Configured" is `keras_attn.configure_cpu()`, "fast" is that and
 `mixed_bfloat16`. PyTorch reads on through the padding of sources, unless "packed", and has a
 second bias in each LSTM; "hoisted" multiplies what it can before the loop. OpenNMT-py is
-its own modules, which pack, in our loop. Made by
+its own modules, which pack, in our loop. With input feeding, "Keras" is our
+decoder by Keras' own cells and layers, step by step, the encoder Keras' LSTM. Made by
 `benchmarks/training.py`; the data is training.json.
 """
 TITLES = {
     "luong": "Luong: dot products after the update",
     "bahdanau": "Bahdanau: additive scores before the update",
+    "feeding": "Luong, with input feeding",
 }
 
 
@@ -108,7 +118,7 @@ def of(attention: str, only: str = "") -> list[Contestant]:
         contestant
         if contestant.family in ONE_ATTENTION
         else replace(contestant, options={"attention": attention, **contestant.options})
-        for contestant in (LUONG if attention == "luong" else BAHDANAU)
+        for contestant in CONTESTANTS[attention]
         if only in contestant.label or contestant.label == BASE
     ]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from onmt.decoders.decoder import StdRNNDecoder
+from onmt.decoders.decoder import InputFeedRNNDecoder, StdRNNDecoder
 from onmt.encoders.rnn_encoder import RNNEncoder
 from onmt.models import NMTModel
 from onmt.modules import Embeddings
@@ -16,11 +16,14 @@ from sizes import BOS, EOS, PAD, Size, Work, batches, sources, weights
 from torch import nn
 
 
-def built(size: Size, generating: bool = False) -> tuple[NMTModel, nn.Linear]:
+def built(
+    size: Size, attention: str = "luong", generating: bool = False
+) -> tuple[NMTModel, nn.Linear]:
     """Return model and projection with the weights that all contestants begin with."""
     tables = [Embeddings(size.embedding, size.vocabulary, PAD) for _ in range(2)]
     encoder = RNNEncoder("LSTM", False, 1, size.units, embeddings=tables[0])
-    decoder = StdRNNDecoder("LSTM", False, 1, size.units, attn_type="dot", embeddings=tables[1])
+    kind = StdRNNDecoder if attention == "luong" else InputFeedRNNDecoder
+    decoder = kind("LSTM", False, 1, size.units, attn_type="dot", embeddings=tables[1])
     projection = nn.Linear(size.units, size.vocabulary)
     places = {
         "source_embedding": tables[0].word_lut.weight,
@@ -29,16 +32,19 @@ def built(size: Size, generating: bool = False) -> tuple[NMTModel, nn.Linear]:
         "projection": projection.weight,
         "projection_bias": projection.bias,
     }
-    for side, rnn in (("encoder", encoder.rnn), ("decoder", decoder.rnn)):
+    cell = decoder.rnn if attention == "luong" else decoder.rnn.layers[0]
+    for side, rnn in (("encoder", encoder.rnn), ("decoder", cell)):
+        end = "" if hasattr(rnn, "weight_ih") else "_l0"
         places |= {
-            f"{side}_kernel": rnn.weight_ih_l0,
-            f"{side}_recurrent": rnn.weight_hh_l0,
-            f"{side}_bias": rnn.bias_ih_l0,
+            f"{side}_kernel": getattr(rnn, f"weight_ih{end}"),
+            f"{side}_recurrent": getattr(rnn, f"weight_hh{end}"),
+            f"{side}_bias": getattr(rnn, f"bias_ih{end}"),
+            f"{side}_bias_again": getattr(rnn, f"bias_hh{end}"),
         }
     with torch.no_grad():
-        encoder.rnn.bias_hh_l0.zero_()
-        decoder.rnn.bias_hh_l0.zero_()
-        for name, value in weights(size, "luong", generating).items():
+        for side in ("encoder", "decoder"):
+            places.pop(f"{side}_bias_again").zero_()
+        for name, value in weights(size, attention, generating).items():
             kept = "embedding" in name or value.ndim == 1
             places[name].copy_(torch.from_numpy(value if kept else value.T.copy()))
     return NMTModel(encoder, decoder), projection
@@ -49,9 +55,9 @@ def counted(*modules: nn.Module) -> int:
     return sum(weight.numel() for module in modules for weight in module.parameters())
 
 
-def training(size: Size) -> Work:
-    """Return a pass over the batches with the fused Adam."""
-    model, projection = built(size)
+def training(size: Size, attention: str = "luong") -> Work:
+    """Return a pass over the batches with the fused Adam; attention is "luong" or "feeding"."""
+    model, projection = built(size, attention)
     parameters = [*model.parameters(), *projection.parameters()]
     adam = torch.optim.Adam(parameters, lr=1e-3, eps=1e-7, fused=True)
     split = (torch.from_numpy(ids).long().split(size.batch) for ids in batches(size))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 
 import tensorflow as tf
@@ -13,6 +14,7 @@ from peers.feeding import dataset
 
 ATTENTIONS = {
     "luong": {"scorer": "dot"},
+    "feeding": {"scorer": "dot", "input_feeding": True},
     "bahdanau": {"scorer": "additive", "order": "attend_update"},
 }
 # Names of `sizes.weights`, by the parts of a weight's path that tell it from the others.
@@ -78,15 +80,17 @@ def training(
     dtype: str = "float32",
     configure: bool = False,
     metrics: str | None = None,
+    plain: bool = False,
 ) -> Work:
     """Return an epoch of `fit` over the batches.
 
     Args:
         size: The size.
-        attention: "luong" or "bahdanau".
+        attention: "luong", "feeding" or "bahdanau".
         dtype: The model's dtype policy.
         configure: Whether `keras_attn.configure_cpu` is called first.
         metrics: "auto" for the metrics that a model has by default, which peers do not have.
+        plain: Whether the decoder is Keras' cell and layers, step by step, and the encoder Keras'.
     """
     if configure:
         configured()
@@ -97,7 +101,8 @@ def training(
     data = dataset(pairs, size.batch)
 
     def run():
-        return model.fit(data, verbose=0).history["loss"][0]
+        with keras_attn.kernels.plain() if plain else contextlib.nullcontext():
+            return model.fit(data, verbose=0).history["loss"][0]
 
     return Work(run, model.count_params(), size.batches, {"threads": threads()})
 

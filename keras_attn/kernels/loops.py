@@ -6,19 +6,31 @@ import tensorflow as tf
 
 
 def loop(going, body, variables, steps):
-    """Return the last variables of a loop of at most so many steps."""
-    return tf.while_loop(going, body, variables, maximum_iterations=steps, parallel_iterations=1)
+    """Return the last variables of a loop of at most so many steps, none of which changes shape."""
+
+    def shaped(*before):
+        after = body(*before)
+        for x, like in zip(tf.nest.flatten(after), tf.nest.flatten(before), strict=True):
+            if isinstance(like, tf.Tensor):
+                x.set_shape(like.shape)
+        return after
+
+    return tf.while_loop(going, shaped, variables, maximum_iterations=steps, parallel_iterations=1)
 
 
 def array(steps, like):
-    """Return an array over time of tensors like one, (B, ...)."""
-    shape = [None, *like.shape[1:]]
-    return tf.TensorArray(like.dtype, steps, element_shape=shape, clear_after_read=False)
+    """Return an array over time of tensors like one, (B, ...), a tensor or its spec."""
+    return tf.TensorArray(like.dtype, steps, element_shape=like.shape, clear_after_read=False)
+
+
+def step_of(x):
+    """Return the spec of a step of x (T, B, ...)."""
+    return tf.TensorSpec(x.shape[1:], x.dtype)
 
 
 def read(x):
     """Return the steps of x (T, B, ...) as an array."""
-    return array(tf.shape(x)[0], x[0]).unstack(x)
+    return array(tf.shape(x)[0], step_of(x)).unstack(x)
 
 
 def written(arrays, t, tensors):

@@ -22,6 +22,21 @@ OPTIONS = {
     "linear": {"readout": "linear", "start": "summary"},
     "double": {"dtype": "float64"},
     "tied": {"tie_readout": True},
+    "concat": {"scorer": "concat"},
+    "stack": {"num_layers": 3, "residual": True},
+    "stack of gru": {"num_layers": 2, "cell": "gru", "readout_state": "previous"},
+    "feeding": {"input_feeding": True},
+    "feeding before": {"order": "update_attend", "input_feeding": True},
+    "feeding a stack": {"order": "update_attend", "input_feeding": True, "num_layers": 2},
+    "feeding a gru": {
+        "order": "update_attend",
+        "input_feeding": True,
+        "cell": "gru",
+        "num_layers": 2,
+        "scorer": "general",
+        "residual": True,
+    },
+    "feeding and copying": {"order": "update_attend", "input_feeding": True, "copy": "pointer"},
 }
 
 
@@ -53,7 +68,7 @@ def assert_same(model, training=True):
 
 @pytest.mark.parametrize("what", OPTIONS)
 def test_it_is_the_decoder(what):
-    model = small("attention", **ORDER, **OPTIONS[what])
+    model = small("attention", **{**ORDER, **OPTIONS[what]})
     assert unrolling.applies(model.decoder, training=True)
     assert_same(model)
 
@@ -73,9 +88,10 @@ def test_it_is_the_decoder_for_every_name(name):
     "options",
     [
         {"order": "update_attend"},
-        {"input_feeding": True},
+        {"input_feeding": True, "readout": "maxout"},
+        {"order": "update_attend", "readout_state": "previous"},
+        {"readout_state": "previous", "num_layers": 2, "residual": True},
         {"cell": "gru_before"},
-        {"num_layers": 2},
         {"num_heads": 2},
         {"keys": "projected"},
         {"scorer": "coverage"},
@@ -84,7 +100,7 @@ def test_it_is_the_decoder_for_every_name(name):
         {"recurrent_dropout": 0.2},
         {"coverage_loss": 0.5},
     ],
-    ids=lambda options: next(iter(options)),
+    ids=lambda options: " ".join(options),
 )
 def test_what_it_does_not_do_is_left_to_the_decoder(options):
     model = small("attention", **{**ORDER, **options})
