@@ -485,7 +485,7 @@ def export(
     """Write a SavedModel as the next version in a folder, strings in and strings out."""
     _import_quietly()
     loaded = _loaded(model)
-    from keras_attn.serving.export import next_version, prune
+    from keras_attn.serving.publishing import next_version, prune
 
     path = folder / str(version) if version else next_version(folder)
     loaded.export(path, overwrite=overwrite, beam_size=beam_size, verbose=False)

@@ -137,7 +137,7 @@ class Runner:
             rows = pipeline.rows_of(model.codec.source_ids, model.max_source, pipeline.source_ids)
             return graph_of(rows, TEXTS)
 
-        return self._made("source_rows", make)(as_strings(texts))
+        return self._of_texts("source_rows", make)(as_strings(texts))
 
     def texts(self, token_ids, sources):
         """Turn ids (n, T) of targets of n sources into strings; see `Codec.text`."""
@@ -145,7 +145,7 @@ class Runner:
         def make():
             return graph_of(self.model.codec.text, IDS, TEXTS)
 
-        return self._made("texts", make)(token_ids, as_strings(sources))
+        return self._of_texts("texts", make)(token_ids, as_strings(sources))
 
     def score(self, source_ids, target_in, target_out):
         """Return log p (B,) of targets; ids (B, S), (B, T) and (B, T)."""
@@ -203,6 +203,10 @@ class Runner:
                 if key not in self._graphs:
                     self._graphs[key] = make()
         return self._graphs[key]
+
+    def _of_texts(self, name, make):
+        """Return a graph with tokenisers, made once for each time that their tables were built."""
+        return self._made((name, self.model.codec.builds()), make)
 
 
 def _spec(how):

@@ -139,6 +139,11 @@ class Rule:
         return state
 
 
+def repeated(x, width: int):
+    """Return x (B, ...) with each row as often as there are slots, (N, ...)."""
+    return x if width == 1 else tf.repeat(x, width, axis=0)
+
+
 def first_slots(score, ended) -> Slots:
     """Return slots without a token, of scores (B, K), ended or not."""
     return Slots(tf.zeros_like(ended, tf.int64) + BOS, score, score, ended)
@@ -147,7 +152,7 @@ def first_slots(score, ended) -> Slots:
 def begin(state, choice: Choice, rules, batch, length, dtype) -> Walk:
     """Return the walk before the first step, the state of B sources repeated for their K slots."""
     slots, carried = choice.begin(batch, length, dtype)
-    state = tf.nest.map_structure(lambda x: tf.repeat(x, choice.width, axis=0), state)
+    state = tf.nest.map_structure(lambda x: repeated(x, choice.width), state)
     return Walk(slots, state, carried, tuple(rule.begin(batch * choice.width) for rule in rules))
 
 
@@ -228,7 +233,7 @@ def search(step, state, choice: Choice, rules, *, batch, steps) -> SearchResult:
 
 def _outputs(step, state, batch, width):
     """Return the dtypes of a `Trace` and the source's length, of a step that the graph prunes."""
-    rows = tf.nest.map_structure(lambda x: tf.repeat(x, width, axis=0), state)
+    rows = tf.nest.map_structure(lambda x: repeated(x, width), state)
     log_p, alignments, _ = step(tf.fill([batch * width], tf.cast(BOS, tf.int64)), rows)
     return (tf.int64, log_p.dtype, tf.int64, alignments.dtype), tf.shape(alignments)[-1]
 

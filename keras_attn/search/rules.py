@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from keras_attn.search.loop import Rule
+from keras_attn.search.loop import Rule, repeated
 from keras_attn.search.trie import Trie
 from keras_attn.types import BOS, EOS, PAD
 
@@ -19,8 +19,8 @@ class Forbidden(Rule):
     """
 
     def __init__(self, banned, min_length, width: int):
-        banned = tf.repeat(tf.cast(banned, tf.int64), width, axis=0)  # (N, M)
-        least = tf.repeat(tf.cast(min_length, tf.int64), width)[:, None]  # (N, 1)
+        banned = repeated(tf.cast(banned, tf.int64), width)  # (N, M)
+        least = repeated(tf.cast(min_length, tf.int64), width)[:, None]  # (N, 1)
         # Each id with the length below which it is forbidden.
         always = tf.concat([tf.zeros_like(least) + [PAD, BOS], banned], axis=1)
         self.ids = tf.concat([always, tf.zeros_like(least) + EOS], axis=1)
@@ -44,7 +44,7 @@ class NoRepeat(Rule):
     """
 
     def __init__(self, n, steps, width: int):
-        self.n = tf.repeat(tf.cast(n, tf.int64), width, axis=0)  # (N, 1), or (N, 0)
+        self.n = repeated(tf.cast(n, tf.int64), width)  # (N, 1), or (N, 0)
         self.active = tf.reduce_any(self.n > 0)
         self.places = tf.range(tf.cast(steps, tf.int64) * tf.shape(n, tf.int64)[1])
 
@@ -120,7 +120,7 @@ class Prefix(Rule):
     """
 
     def __init__(self, prefix, width: int):
-        self.prefix = tf.repeat(tf.cast(prefix, tf.int64), width, axis=0)  # (N, P)
+        self.prefix = repeated(tf.cast(prefix, tf.int64), width)  # (N, P)
         self.places = tf.range(tf.shape(self.prefix, tf.int64)[1])
         self.active = tf.reduce_any(self.prefix != PAD)
 

@@ -1,6 +1,6 @@
 """Serving: exported SavedModels, a session that runs them, a small server, and a client."""
 
 from keras_attn.serving.client import Client, ServerError
-from keras_attn.serving.export import next_version
+from keras_attn.serving.publishing import next_version
 
 __all__ = ["Client", "ServerError", "next_version"]

@@ -7,12 +7,9 @@ that the C++ loader refuses or store the weights twice. The root saved here hold
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
-import shutil
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +17,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from keras_attn.serving import beside
+from keras_attn.serving.publishing import published
 from keras_attn.serving.signatures import signatures
 
 
@@ -109,89 +107,3 @@ def strip_devices(path: str) -> None:
         for node in (*graph.node, *(n for f in graph.library.function for n in f.node_def)):
             node.device = ""
     file.write_bytes(saved.SerializeToString(deterministic=True))
-
-
-@contextlib.contextmanager
-def published(path: Path, overwrite: bool) -> Iterator[Path]:
-    """Give a folder beside `path` to write to, and rename it into place when all went well.
-
-    Raises:
-        FileExistsError: `path` exists, and `overwrite` is False, or it is not an exported model.
-        OSError: its parent cannot be written.
-    """
-    if path.exists() and not overwrite:
-        raise FileExistsError(
-            f"filepath: {str(path)!r} exists; export to the next version, or give overwrite=True."
-        )
-    if path.exists() and not _replaceable(path):
-        raise FileExistsError(
-            f"filepath: {str(path)!r} is not an exported model, and overwrite=True replaces "
-            "nothing else."
-        )
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = _folder_beside(path)
-    except OSError as error:
-        raise type(error)(
-            error.errno, f"filepath: cannot write beside {str(path)!r}: {error.strerror}"
-        ) from error
-    try:
-        yield aside
-        _rename(aside, path, overwrite)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def _replaceable(path: Path) -> bool:
-    """Return whether `path` is an empty folder, or one that holds a SavedModel."""
-    return path.is_dir() and ((path / "saved_model.pb").exists() or not any(path.iterdir()))
-
-
-def _folder_beside(path: Path) -> Path:
-    """Make an empty folder that no server takes for a version: its name starts with a dot."""
-    folder = path.parent / f".{path.name}.{uuid.uuid4().hex}"
-    folder.mkdir()
-    return folder
-
-
-def _rename(aside: Path, path: Path, overwrite: bool) -> None:
-    if not path.exists():
-        os.rename(aside, path)
-        return
-    if not overwrite:
-        raise FileExistsError(f"filepath: {str(path)!r} was made meanwhile; nothing was written.")
-    old = _folder_beside(path)
-    os.rename(path, old / path.name)
-    try:
-        os.rename(aside, path)
-    except OSError:
-        os.rename(old / path.name, path)
-        raise
-    finally:
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def next_version(folder: Any) -> Path:
-    """Return the next numbered folder in `folder`: 1, or one more than the largest there."""
-    folder = Path(folder)
-    versions = [int(entry.name) for entry in folder.glob("*") if entry.name.isdigit()]
-    return folder / str(max(versions, default=0) + 1)
-
-
-def prune(folder: Any, keep: int) -> list[Path]:
-    """Remove all versions of a model but the `keep` newest, and return their paths.
-
-    A version vanishes at once, as a server sees it; folders that hold no SavedModel stay.
-
-    Args:
-        folder: The versions' folder.
-        keep: Positive int.
-    """
-    versions = (entry for entry in Path(folder).glob("*") if entry.name.isdigit())
-    models = [entry for entry in versions if (entry / "saved_model.pb").exists()]
-    old = sorted(models, key=lambda entry: int(entry.name))[:-keep]
-    for path in old:
-        aside = _folder_beside(path)
-        os.rename(path, aside / path.name)
-        shutil.rmtree(aside, ignore_errors=True)
-    return old

@@ -129,36 +129,59 @@ def of_ids(model, best_of, beam_of) -> dict[str, Any]:
 
 
 def of_steps(model) -> dict[str, Any]:
-    """Return `encode` and `step`: what a client searches with, or streams.
-
-    `encode` gives the memory and the first state as tensors by name, `memory_...` and `state_...`;
-    `step` takes them all and gives the state that follows. What a model does not have, and would be
-    of width 0, is left out.
-    """
+    """Return `encode` and `step`: what a client searches with, or streams; see `Steps`."""
+    steps = Steps(model)
 
     def encode(source_ids, source_lengths):
-        memory, state = model.encode(rows_of_ids(model, source_ids, source_lengths))
-        found = dict(named(memory, "memory")) | dict(named(state, "state"))
-        return {name: shown(x) for name, x in found.items() if 0 not in x.shape}
+        return steps.encode(rows_of_ids(model, source_ids, source_lengths))
 
-    encoding = signature(encode, IDS)
-    outputs = encoding.get_concrete_function().structured_outputs
-    specs = {name: tf.TensorSpec([None, *x.shape[1:]], x.dtype) for name, x in outputs.items()}
-    whole = tf.function(model.encode, autograph=False, input_signature=[IDS["source_ids"]])
-    kinds = whole.get_concrete_function().structured_outputs
+    return {
+        "encode": signature(encode, IDS),
+        "step": signature(steps.step, {"token": INTS, **steps.specs}),
+    }
 
-    def step(token, **given):
+
+class Steps:
+    """Encoding and stepping with tensors by name.
+
+    `encode` gives the memory and the first state as `memory_...` and `state_...`; `step` takes them
+    all and gives the state that follows. What a model does not have, and would be of width 0, is
+    left out.
+
+    Args:
+        model: Has `encode`, `step` and `attends`.
+
+    Attributes:
+        specs: Dict of the specs of memory and state, by name.
+    """
+
+    def __init__(self, model):
+        self.model = model
+        whole = tf.function(model.encode, autograph=False, input_signature=[IDS["source_ids"]])
+        self.kinds = whole.get_concrete_function().structured_outputs
+        self.specs = {
+            name: tf.TensorSpec([None, *x.shape[1:]], _served_dtype(x))
+            for name, x in self._named(*self.kinds).items()
+        }
+
+    def encode(self, source_ids):
+        """Return the tensors of sources, int (B, S), rows that end with EOS, PAD behind it."""
+        found = self._named(*self.model.encode(source_ids))
+        return {name: shown(x) for name, x in found.items()}
+
+    def step(self, token, **given):
+        """Return logits, alignments if there are any, and the state behind the tokens (B,)."""
         memory, state = (
             _put_together(kind, prefix, given)
-            for kind, prefix in zip(kinds, ("memory", "state"), strict=True)
+            for kind, prefix in zip(self.kinds, ("memory", "state"), strict=True)
         )
-        logits, alignments, state = model.step(token, state, memory)
-        found = {"logits": shown(logits)}
-        if model.attends:
-            found["alignments"] = shown(alignments)
-        return found | {n: shown(x) for n, x in named(state, "state") if 0 not in x.shape}
+        logits, alignments, state = self.model.step(token, state, memory)
+        found = {"logits": logits} | ({"alignments": alignments} if self.model.attends else {})
+        return {name: shown(x) for name, x in (found | self._named((), state)).items()}
 
-    return {"encode": encoding, "step": signature(step, {"token": INTS, **specs})}
+    def _named(self, memory, state):
+        found = dict(named(memory, "memory")) | dict(named(state, "state"))
+        return {name: x for name, x in found.items() if 0 not in x.shape}
 
 
 def signature(function: Callable, specs: dict[str, tf.TensorSpec]):
@@ -239,7 +262,11 @@ def _put_together(kind, name, given):
 
 def shown(x):
     """Return a tensor as it is served: floats are float32."""
-    return tf.cast(x, tf.float32) if x.dtype.is_floating else x
+    return tf.cast(x, _served_dtype(x))
+
+
+def _served_dtype(x):
+    return tf.float32 if x.dtype.is_floating else x.dtype
 
 
 def _alignments(result, max_source):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_attn.text.tokenizers import Tokenizer
 from keras_attn.types import BOS, EOS, PAD, UNK
 
 
@@ -30,6 +31,11 @@ class Codec:
     def __init__(self, source: Any, target: Any):
         self.source, self.target = source, target
         self.source_size, self.target_size = size_of(source), size_of(target)
+
+    def builds(self) -> int:
+        """Return a number that grows when a graph with these tokenisers is to be made anew."""
+        sides = (side for side in (self.source, self.target) if isinstance(side, Tokenizer))
+        return sum(side.builds() for side in sides)
 
     @property
     def to_target(self) -> np.ndarray:

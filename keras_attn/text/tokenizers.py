@@ -63,6 +63,7 @@ class Tokenizer(abc.ABC):
     def __init__(self, *, lowercase: bool = False, nfkc: bool = False, casefold: bool = False):
         self._cleaning = Cleaning(lowercase, nfkc, casefold)
         self._built: Any = None
+        self._builds = 0
 
     @property
     def cleaning(self) -> Cleaning:
@@ -194,7 +195,16 @@ class Tokenizer(abc.ABC):
         with _BUILDING, tf.init_scope(), tf.device("CPU:0"):
             if self._built is None or not self._lives(self._built):
                 self._built = self._build()
+                self._builds += 1
             return self._built
+
+    def builds(self) -> int:
+        """Return how often tables were built: a graph that reads older ones is to be made anew.
+
+        TensorFlow keeps a model of SentencePiece only until a seed is set.
+        """
+        self._tables()
+        return self._builds
 
     def _lives(self, built: Any) -> bool:
         """Return whether TensorFlow still has what was built."""

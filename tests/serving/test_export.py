@@ -8,30 +8,13 @@ import threading
 import pytest
 import small_models
 
-from keras_attn import serving, zoo
+from keras_attn import zoo
 from keras_attn.serving import export
 
 
 @pytest.fixture(scope="module")
 def model():
     return small_models.small("context_as_init", **small_models.CHEAP)
-
-
-def test_versions_count_up(tmp_path):
-    assert serving.next_version(tmp_path / "m") == tmp_path / "m" / "1"
-    for name in ("1", "9", "10", "notes", ".11.aside"):
-        (tmp_path / "m" / name).mkdir(parents=True)
-    assert serving.next_version(tmp_path / "m") == tmp_path / "m" / "11"
-
-
-def test_old_versions_are_removed(tmp_path):
-    for name in ("1", "2", "9", "10", "notes", "3"):
-        (tmp_path / name).mkdir()
-        if name != "3":
-            (tmp_path / name / "saved_model.pb").write_text("x")
-    assert [path.name for path in export.prune(tmp_path, 2)] == ["1", "2"]
-    assert sorted(os.listdir(tmp_path)) == ["10", "3", "9", "notes"]
-    assert export.prune(tmp_path, 2) == [] == export.prune(tmp_path / "nowhere", 1)
 
 
 def test_an_existing_path_is_kept(model, tmp_path):
@@ -94,13 +77,6 @@ def test_a_watcher_sees_whole_versions_only(model, tmp_path, capsys):
     whole = sorted(os.listdir(tmp_path / "1"))
     assert all(entries == whole for entries in seen)
     assert {"saved_model.pb", "variables"} <= set(whole) and os.listdir(tmp_path) == ["1"]
-
-
-def test_a_path_made_meanwhile_is_kept(tmp_path):
-    with pytest.raises(FileExistsError, match="meanwhile"):
-        with export.published(tmp_path / "1", overwrite=False):
-            (tmp_path / "1").mkdir()
-    assert os.listdir(tmp_path) == ["1"]
 
 
 def test_a_model_of_ids_and_other_formats(model, tmp_path):

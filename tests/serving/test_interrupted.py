@@ -53,3 +53,4 @@ def test_a_killed_export_leaves_the_old_version_served(tmp_path):
     model.export(base / "2", verbose=False)
     servable.look()
     assert servable.version("letters").number == 2 and sorted(os.listdir(base / "2")) == whole
+    assert sorted(os.listdir(base)) == ["1", "2"]

@@ -20,6 +20,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from keras_attn import zoo
 from keras_attn.text import SentencePieceTokenizer, WordPieceTokenizer
 from keras_attn.types import SPECIAL_TOKENS, UNK
 
@@ -412,3 +413,16 @@ def test_a_seed_does_not_take_sentencepieces_model_away():
     traced = tf.function(lambda texts: tokenizer.tokenize(texts).to_tensor(), autograph=False)
     tf.random.set_seed(2)
     assert traced(tf.constant(["a cat"])).numpy().tolist() == expected
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_model_answers_after_a_seed_was_set(frozen):
+    tokenizer = SentencePieceTokenizer.learn(["a cat", "a dog"] * 3, 30)
+    model = zoo.build("context_as_init", source=tokenizer, target=tokenizer, units=4)
+    model = model.freeze(jit_compile=False) if frozen else model
+    expected = model.generate(["a cat"], max_length=3)
+    keras.utils.set_random_seed(1)
+    assert model.generate(["a cat"], max_length=3) == expected
+    assert list(model.stream("a cat", max_length=3)) == list(model.stream("a cat", max_length=3))
+    tf.random.set_seed(2)
+    assert model.score(["a cat"], ["a dog"]) == pytest.approx(model.score(["a cat"], ["a dog"]))

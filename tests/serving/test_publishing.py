@@ -1,0 +1,109 @@
+"""Publishing: whole versions or none, and nothing left of exports that were killed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from keras_attn import serving
+from keras_attn.serving.publishing import REPLACED, clear, prune, published
+
+LEFT = "." + "1.0123456789abcdef0123456789abcdef"
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from keras_attn.serving import publishing
+where, when = Path(sys.argv[1]), sys.argv[2]
+rename = os.rename
+def dying(source, target):
+    rename(source, target)
+    if when == "replacing" and Path(target).name == publishing.REPLACED:
+        os.kill(os.getpid(), signal.SIGKILL)
+os.rename = dying
+with publishing.published(where / "1", overwrite=True) as aside:
+    (aside / "saved_model.pb").write_text("new")
+    if when == "writing":
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def version(path, text="x"):
+    path.mkdir(parents=True)
+    (path / "saved_model.pb").write_text(text)
+
+
+def test_versions_count_up(tmp_path):
+    assert serving.next_version(tmp_path / "m") == tmp_path / "m" / "1"
+    for name in ("1", "9", "10", "notes", ".11.aside"):
+        (tmp_path / "m" / name).mkdir(parents=True)
+    assert serving.next_version(tmp_path / "m") == tmp_path / "m" / "11"
+
+
+def test_old_versions_are_removed(tmp_path):
+    for name in ("1", "2", "9", "10"):
+        version(tmp_path / name)
+    for name in ("notes", "3"):
+        (tmp_path / name).mkdir()
+    assert [path.name for path in prune(tmp_path, 2)] == ["1", "2"]
+    assert sorted(os.listdir(tmp_path)) == ["10", "3", "9", "notes"]
+    assert prune(tmp_path, 2) == [] == prune(tmp_path / "nowhere", 1)
+
+
+def test_a_path_made_meanwhile_is_kept(tmp_path):
+    with pytest.raises(FileExistsError, match="meanwhile"):
+        with published(tmp_path / "1", overwrite=False):
+            (tmp_path / "1").mkdir()
+    assert os.listdir(tmp_path) == ["1"]
+
+
+@pytest.mark.parametrize("when", ["writing", "replacing"])
+def test_what_a_killed_process_left_is_cleared_and_the_old_version_kept(tmp_path, when):
+    version(tmp_path / "1", "old")
+    found = subprocess.run([sys.executable, "-c", KILLED, tmp_path, when], capture_output=True)
+    assert found.returncode == -9, found.stderr
+    assert len([name for name in os.listdir(tmp_path) if name.startswith(".")]) >= 1
+    with published(tmp_path / "2", overwrite=False) as aside:
+        assert (tmp_path / "1" / "saved_model.pb").read_text() == "old"
+        assert sorted(os.listdir(tmp_path)) == sorted(["1", aside.name])
+    assert sorted(os.listdir(tmp_path)) == ["1", "2"]
+
+
+def test_what_is_being_written_and_what_is_not_ours_is_left_alone(tmp_path):
+    others = [".git", ".1.notes", "1." + 32 * "0", LEFT + ".new"]
+    for name in others:
+        (tmp_path / name).mkdir()
+    (tmp_path / LEFT).write_text("a file")
+    with published(tmp_path / "1", overwrite=False) as aside:
+        (aside / "saved_model.pb").write_text("x")
+        clear(tmp_path)
+        assert (aside / "saved_model.pb").exists()
+    assert sorted(os.listdir(tmp_path)) == sorted([*others, LEFT, "1"])
+
+
+def test_a_version_that_came_meanwhile_is_not_replaced_by_an_older_one(tmp_path):
+    version(tmp_path / LEFT / REPLACED, "old")
+    version(tmp_path / "1", "new")
+    clear(tmp_path)
+    assert os.listdir(tmp_path) == ["1"]
+    assert (tmp_path / "1" / "saved_model.pb").read_text() == "new"
+
+
+def test_many_at_once(tmp_path):
+    def write(number):
+        with published(tmp_path / str(number), overwrite=False) as aside:
+            (aside / "saved_model.pb").write_text("x")
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(40)))
+    assert sorted(os.listdir(tmp_path), key=int) == [str(number) for number in range(40)]
+
+
+def test_an_error_of_the_writer_is_not_swallowed(tmp_path):
+    with pytest.raises(OSError, match="disk full"):
+        with published(tmp_path / "1", overwrite=False):
+            raise OSError("disk full")
+    assert os.listdir(tmp_path) == []
