@@ -38,6 +38,14 @@ class Kind(enum.StrEnum):
     SENTENCEPIECE = "sentencepiece"
 
 
+class Format(enum.StrEnum):
+    """Formats of exported models."""
+
+    TF_SAVED_MODEL = "tf_saved_model"
+    ONNX = "onnx"
+    LITERT = "litert"
+
+
 class Monitor(enum.StrEnum):
     """What can say which epoch is best."""
 
@@ -477,18 +485,31 @@ def export(
     beam_size: Annotated[
         int, typer.Option(min=1, help="Of the signature `beam`, and the most of `options`.")
     ] = 5,
+    format: Annotated[Format, typer.Option(help="What runs it.")] = Format.TF_SAVED_MODEL,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Sources that LiteRT's graphs take at a time.")
+    ] = 1,
     keep: Annotated[
         int | None, typer.Option(min=1, help="Remove all but so many of the newest versions.")
     ] = None,
     json: AsJson = False,
 ) -> None:
-    """Write a SavedModel as the next version in a folder, strings in and strings out."""
+    """Write a model as the next version in a folder: strings in and strings out.
+
+    That is a SavedModel for TF Serving; or, for ONNX and LiteRT, graphs of ids beside a script that
+    answers texts by them.
+    """
     _import_quietly()
     loaded = _loaded(model)
     from keras_attn.serving.publishing import next_version, prune
 
     path = folder / str(version) if version else next_version(folder)
-    loaded.export(path, overwrite=overwrite, beam_size=beam_size, verbose=False)
+    options = {"beam_size": beam_size, "batch_size": batch_size}
+    try:
+        with _standard_error_aside():
+            loaded.export(path, format.value, overwrite=overwrite, verbose=False, **options)
+    except ImportError as error:
+        raise Stop(str(error)) from error
     removed = [str(old) for old in prune(folder, keep)] if keep else []
     needs = loaded.source.needs_tf_text or loaded.target.needs_tf_text
     if json:

@@ -106,7 +106,9 @@ def _backwards(gates, mask, upstream, arrays, projected, kernel, bias, *states):
     steps, dtype = tf.shape(projected)[0], kernel.dtype
     transposed = tf.transpose(kernel)  # once: a product with a transposed factor is slower
     coming, real = loops.read(upstream[0]), loops.read(mask)
-    found = tuple(loops.array(steps, loops.step_of(projected)) for _ in range(1 if gates.tied else 2))
+    found = tuple(
+        loops.array(steps, loops.step_of(projected)) for _ in range(1 if gates.tied else 2)
+    )
 
     def body(t, gradients, found):
         gradients = (gradients[0] + coming.read(t), *gradients[1:])

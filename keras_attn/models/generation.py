@@ -18,11 +18,13 @@ from keras_attn.models.runner import Runner, served
 from keras_attn.plots import Alignments
 from keras_attn.search import Trie
 from keras_attn.serving.export import export_saved_model
+from keras_attn.serving.formats import export_format
 from keras_attn.text import pipeline
 from keras_attn.training.callbacks import edit_distances
 from keras_attn.types import EOS, PAD, UNK, SearchResult
 
 GENERATED_AT_A_TIME = 256
+FORMATS = ("tf_saved_model", "onnx", "litert")
 SCORED_AT_A_TIME = 128  # logits of all steps are there at once
 
 
@@ -313,6 +315,7 @@ class Generation:
         overwrite: bool = False,
         rnn_kernel: str = "cpu",
         beam_size: int = 5,
+        batch_size: int = 1,
         verbose: Any = None,
     ) -> str:
         """Write a SavedModel that TF Serving loads as it is, strings in and strings out.
@@ -320,27 +323,35 @@ class Generation:
         Args:
             filepath: The version's folder, for example "saved_models/attention.dates/1". It appears
                 all at once, when it is complete.
-            format: "tf_saved_model".
+            format: "tf_saved_model"; or "onnx" or "litert", graphs of ids for other runtimes and a
+                script that answers texts by them, see docs/serving.md.
             overwrite: Whether an existing folder is replaced.
             rnn_kernel: How LSTM and GRU read whole sequences: "cpu", by a loop that runs on every
                 device; "cudnn", by cuDNN's kernel, which runs on GPUs alone; "portable", by either,
                 as the device has it. The last two are experimental: no GPU has run them yet.
             beam_size: Int K of the signature `beam`, and the most that `options` takes.
+            batch_size: Int, how many sources LiteRT's graphs take at a time.
             verbose: Whether to print where it went; as in Keras, None prints.
 
         Returns:
             The path.
 
         Raises:
-            ValueError: another format or kernel, or `beam_size` is not positive.
+            ValueError: another format or kernel, or a size is not positive.
             TypeError: a model without tokenisers.
+            ImportError: what writes ONNX is not installed.
             FileExistsError: the folder exists, and `overwrite` is False.
             OSError: the folder cannot be written.
         """
-        if format != "tf_saved_model":
-            raise ValueError(f"format: expected 'tf_saved_model', got {format!r}.")
+        if format not in FORMATS:
+            raise ValueError(f"format: expected one of {FORMATS}, got {format!r}.")
         if rnn_kernel not in cudnn.KINDS:
             raise ValueError(f"rnn_kernel: expected one of {cudnn.KINDS}, got {rnn_kernel!r}.")
+        batch_size = positive("batch_size", batch_size)
+        if format != "tf_saved_model":
+            return export_format(
+                self, filepath, format, batch_size=batch_size, overwrite=overwrite, verbose=verbose
+            )
         return export_saved_model(
             self,
             served,

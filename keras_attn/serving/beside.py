@@ -12,6 +12,7 @@ The graph needs none of it: it holds its vocabulary itself.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import platform
@@ -51,27 +52,31 @@ def write(path: Path, name: str, model: Any, options: dict, functions: dict[str,
         path: The folder of the version, with its graph.
         name: The name that it is served by.
         model: A `Seq2Seq`, or an `Ensemble`, with tokenisers.
-        options: Of the export: "beam_size" and "rnn_kernel".
+        options: Of the export: "runtime", "beam_size" and "rnn_kernel".
         functions: The signatures, by name.
     """
     extra = path / EXTRA
     extra.mkdir(exist_ok=True)
     golden = golden_rows(model)
     described = description(name, model, options, functions)
-    texts = {
-        "keras_attn.json": json.dumps(described, indent=1, ensure_ascii=False) + "\n",
-        "golden.jsonl": "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in golden),
-        "source_vocabulary.json": _vocabulary(model.source),
-        "target_vocabulary.json": _vocabulary(model.target),
-        "models.config": MODELS.format(name),
-        "batching.config": BATCHING,
-    }
+    texts = common(model, described, golden)
+    texts |= {"models.config": MODELS.format(name), "batching.config": BATCHING}
     for file, text in texts.items():
         (extra / file).write_text(text, "utf-8")
     (path / "README.md").write_text(readme(described), "utf-8")
     with tf.io.TFRecordWriter(str(extra / "tf_serving_warmup_requests")) as records:
         for signature, inputs in warm_up(golden, model, functions).items():
             records.write(messages.prediction_log(name, signature, inputs))
+
+
+def common(model: Any, described: dict, golden: list[dict]) -> dict[str, str]:
+    """Return the files, by name, that stand beside a graph of any format."""
+    return {
+        "keras_attn.json": json.dumps(described, indent=1, ensure_ascii=False) + "\n",
+        "golden.jsonl": "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in golden),
+        "source_vocabulary.json": _vocabulary(model.source),
+        "target_vocabulary.json": _vocabulary(model.target),
+    }
 
 
 def description(name: str, model: Any, options: dict, functions: dict[str, Any]) -> dict:
@@ -90,6 +95,7 @@ def description(name: str, model: Any, options: dict, functions: dict[str, Any])
             side: {
                 "tokeniser": type(tokeniser).__name__,
                 "size": tokeniser.vocabulary_size,
+                "cleaning": dataclasses.asdict(tokeniser.cleaning),
                 "sha256": hashlib.sha256(_vocabulary(tokeniser).encode()).hexdigest(),
             }
             for side, tokeniser in (("source", model.source), ("target", model.target))

@@ -50,14 +50,7 @@ def export_saved_model(
         FileExistsError: the folder exists, and `overwrite` is False or it is no exported model.
         OSError: the folder cannot be written.
     """
-    if isinstance(model.source, int) or isinstance(model.target, int):
-        raise TypeError(
-            "export: strings in and strings out need tokenisers, but this model was built with "
-            "vocabulary sizes; build it with zoo.build(name, source=tokeniser, target=tokeniser)."
-        )
-    if not isinstance(filepath, str | os.PathLike):
-        raise TypeError(f"filepath: expected a path, got {type(filepath).__name__}.")
-    path = Path(filepath)
+    path = path_for(model, filepath)
     with published(path, overwrite) as aside:
         with model.portable(rnn_kernel):
             functions = signatures(model, search, beam_size)
@@ -67,11 +60,27 @@ def export_saved_model(
                 variables=[weight.value for weight in model.weights],
                 tables=[*model.source.resources(), *model.target.resources()],
             )
-        options = {"beam_size": beam_size, "rnn_kernel": rnn_kernel}
+        options = {"runtime": "tensorflow", "beam_size": beam_size, "rnn_kernel": rnn_kernel}
         beside.write(aside, served_name(path), model, options, functions)
     if verbose or verbose is None:
         print(f"Saved model at {str(path)!r}.")
     return str(path)
+
+
+def path_for(model: Any, filepath: Any) -> Path:
+    """Return the path, having checked what any export needs.
+
+    Raises:
+        TypeError: the model has no tokenisers, or `filepath` is no path.
+    """
+    if isinstance(model.source, int) or isinstance(model.target, int):
+        raise TypeError(
+            "export: strings in and strings out need tokenisers, but this model was built with "
+            "vocabulary sizes; build it with zoo.build(name, source=tokeniser, target=tokeniser)."
+        )
+    if not isinstance(filepath, str | os.PathLike):
+        raise TypeError(f"filepath: expected a path, got {type(filepath).__name__}.")
+    return Path(filepath)
 
 
 def served_name(path: Path) -> str:

@@ -83,14 +83,14 @@ def next_version(folder: Any) -> Path:
 def prune(folder: Any, keep: int) -> list[Path]:
     """Remove all versions of a model but the `keep` newest, and return their paths.
 
-    A version vanishes at once, as a server sees it; folders that hold no SavedModel stay.
+    A version vanishes at once, as a server sees it; folders that hold no exported model stay.
 
     Args:
         folder: The versions' folder.
         keep: Positive int.
     """
     versions = (entry for entry in Path(folder).glob("*") if entry.name.isdigit())
-    models = [entry for entry in versions if (entry / "saved_model.pb").exists()]
+    models = [entry for entry in versions if _is_model(entry)]
     old = sorted(models, key=lambda entry: int(entry.name))[:-keep]
     for path in old:
         with _folder_beside(path) as aside:
@@ -99,8 +99,13 @@ def prune(folder: Any, keep: int) -> list[Path]:
 
 
 def _replaceable(path: Path) -> bool:
-    """Return whether `path` is an empty folder, or one that holds a SavedModel."""
-    return path.is_dir() and ((path / "saved_model.pb").exists() or not any(path.iterdir()))
+    """Return whether `path` is an empty folder, or one that holds an exported model."""
+    return path.is_dir() and (_is_model(path) or not any(path.iterdir()))
+
+
+def _is_model(path: Path) -> bool:
+    """Return whether a folder holds a SavedModel, or a model for another runtime."""
+    return any((path / name).exists() for name in ("saved_model.pb", "keras_attn.json"))
 
 
 @contextlib.contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from keras_attn.serving.answer import readable
+
 TEXT = """# {name}, served
 
 A SavedModel for TensorFlow Serving, made by keras_attn {keras_attn}: strings in, strings out. Its
@@ -77,6 +79,67 @@ KERNELS = {
 }
 
 
+PORTABLE = """# {name}, for {runtime}
+
+Made by keras_attn {keras_attn}. {graphs}
+
+```bash
+pip install numpy {package}
+python answer.py "a text"
+```
+
+`answer.py` turns text into ids, searches greedily, and turns ids into text, with no more than that;
+from Python: `from answer import Model`, then `Model(folder).generate(["a text"])`, `search` for log
+p too, `stream` for a token at a time, `search_ids` for ids. {text}
+
+`golden.jsonl` has ten sources with the targets, scores in nats and ids that the model gave before
+it was exported. Sources are cut at {max_source} tokens, targets end at {max_target}, the end token
+counted.
+
+## The graphs
+
+| graph | inputs | outputs |
+|---|---|---|
+{signatures}
+
+B is the number of sources{rows}, S the width of source ids. Rows of `source_ids` are ids of tokens,
+then the end token, and behind it `<pad>`; nothing is checked in the graph. `encode` gives the
+memory of sources, which stays as it is, and the first state; `step` takes both, with the tokens
+chosen last, at first `<s>`, and gives the logits of the next ones and the state that follows, as
+`next_state_...`. `<pad>` and `<s>` are never chosen. {specials}; the tokens of all ids are in
+`source_vocabulary.json` and `target_vocabulary.json`.
+"""
+GRAPHS = {
+    "onnx": "`encode.onnx` and `step.onnx` are what a search needs, `greedy.onnx` is a whole one.",
+    "litert": "`encode.tflite` and `step.tflite` are what a search needs; those named `.int8.` are "
+    "the\nsame with weights of 8 bits (dynamic range), for `python answer.py --int8`.",
+}
+RUNTIMES = {"onnx": ("ONNX", "onnxruntime"), "litert": ("LiteRT", "ai-edge-litert")}
+IDS_ALONE = (
+    "The text of this model becomes ids by\nTensorFlow's operations alone, so that only "
+    "`search_ids` works here."
+)
+
+
+def portable_readme(described: dict) -> str:
+    """Return the text for a model of another runtime, given what its `keras_attn.json` says."""
+    runtime, package = RUNTIMES[described["runtime"]]
+    rows, sides = described["batch_size"], described["vocabularies"].values()
+    texts = all(readable(side["tokeniser"], side["cleaning"]) for side in sides)
+    return PORTABLE.format(
+        name=described["name"],
+        runtime=runtime,
+        package=package,
+        keras_attn=described["made_with"]["keras_attn"],
+        graphs=GRAPHS[described["runtime"]],
+        text="" if texts else IDS_ALONE,
+        rows=f", {rows} in this export" if rows else "",
+        signatures=_rows(described["signatures"]),
+        specials=_specials(described),
+        **{key: described[key] for key in ("max_source", "max_target")},
+    )
+
+
 def readme(described: dict) -> str:
     """Return the text, given what `keras_attn.json` says."""
     tables = described["signatures"]
@@ -91,15 +154,23 @@ def readme(described: dict) -> str:
             if described["needs_tf_text"]
             else "\nIt uses TensorFlow's core operations alone."
         ),
-        signatures="\n".join(
-            f"| `{key}` | {_tensors(table['inputs'])} | {_tensors(table['outputs'])} |"
-            for key, table in tables.items()
-        ),
+        signatures=_rows(tables),
         attend="\n- `attend` shows what each target token looked at." if attends else "",
-        specials=", ".join(f"`{token}` is {i}" for token, i in described["special_ids"].items()),
+        specials=_specials(described),
         **{key: described[key] for key in ("max_source", "max_target", "beam_size")},
         kernel=KERNELS[described["rnn_kernel"]],
         lowest_tensorflow=described["lowest_tensorflow"],
+    )
+
+
+def _specials(described: dict) -> str:
+    return ", ".join(f"`{token}` is {i}" for token, i in described["special_ids"].items())
+
+
+def _rows(tables: dict) -> str:
+    return "\n".join(
+        f"| `{key}` | {_tensors(table['inputs'])} | {_tensors(table['outputs'])} |"
+        for key, table in tables.items()
     )
 
 

@@ -1,0 +1,118 @@
+"""Graphs for other runtimes answer as the model does, where there is no TensorFlow."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import small_models
+
+from keras_attn import text, zoo
+
+RUN = Path(__file__).parent.parent / "run_answer.py"
+NAMES = small_models.EVERY if small_models.EVIDENCE else ["attention_copy"]
+FILES = {
+    "onnx": {"encode.onnx", "step.onnx", "greedy.onnx"},
+    "litert": {f"{name}{end}.tflite" for name in ("encode", "step") for end in ("", ".int8")},
+}
+BESIDE = {"README.md", "answer.py", "keras_attn.json", "golden.jsonl"}
+BESIDE |= {"source_vocabulary.json", "target_vocabulary.json"}
+SOURCES = [
+    *small_models.WORDS,
+    *("", " ", "\n", "\0", "a\0b", "🙂", "e\u0301", "\ufeffabc", "ЖЖЖ", "</s>", "<unk>"),
+    *("x" * 10, "x" * 11, "x" * 12, "abc" * 500, "xyz🙂🙂Ж", "qqqq", "Hello"),
+]
+
+
+def answered(path, *flags, sources=SOURCES):
+    """Return what the script in the folder says."""
+    done = subprocess.run(
+        [sys.executable, "-P", str(RUN), str(path), *flags],
+        input=json.dumps(sources),
+        capture_output=True,
+        text=True,
+        cwd="/",
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def assert_answers(model, found, sources=SOURCES):
+    """Compare texts, scores and tokens with the model's own."""
+    expected = model.search(sources, num_return=1)
+    targets = model.codec.text(expected.token_ids[:, 0], sources).numpy().tolist()
+    texts, scores = zip(*found["search"], strict=True)
+    assert list(texts) == [target.decode() for target in targets]
+    np.testing.assert_allclose(scores, expected.scores[:, 0], rtol=1e-5, atol=1e-5)
+    assert found["stream"] == list(model.stream(sources[0]))
+    if "whole" in found:
+        ids, scores = found["whole"]
+        lengths = expected.lengths[:, 0]
+        rows = zip(expected.token_ids[:, 0].tolist(), lengths.tolist(), strict=True)
+        assert ids == [row[:length] for row, length in rows]
+        np.testing.assert_allclose(scores, expected.scores[:, 0], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("format", FILES)
+@pytest.mark.parametrize("name", NAMES)
+def test_answers_are_those_of_the_model(name, format, tmp_path):
+    model, rows = small_models.shared(name), 1 if format == "onnx" else 3
+    path = tmp_path / "letters" / "1"
+    assert model.export(path, format, batch_size=rows, verbose=False) == str(path)
+    assert set(os.listdir(path)) == FILES[format] | BESIDE
+    assert_answers(model, answered(path))
+    if format == "litert":
+        assert len(answered(path, "--int8")["search"]) == len(SOURCES)
+    about = json.loads((path / "keras_attn.json").read_text())
+    assert about["runtime"] == format and set(about["signatures"]) == {
+        file.partition(".")[0] for file in FILES[format]
+    }
+
+
+def test_weights_of_8_bits_take_a_quarter_and_say_nearly_the_same(tmp_path):
+    model = small_models.small("attention", units=128, embedding_size=64)
+    path = tmp_path / "1"
+    model.export(path, "litert", verbose=False)
+    sizes = {file.name: file.stat().st_size for file in path.iterdir()}
+    for name in ("encode", "step"):
+        assert sizes[f"{name}.int8.tflite"] < 0.4 * sizes[f"{name}.tflite"]
+    exact, rough = (
+        [score for _, score in answered(path, *flags)["search"]] for flags in ((), ("--int8",))
+    )
+    assert exact != rough
+    assert np.mean(np.abs(np.subtract(exact, rough))) < 0.2 * np.mean(np.abs(exact))
+
+
+def test_texts_that_only_tensorflow_reads_are_left_to_ids(tmp_path):
+    words = text.WordPieceTokenizer.learn([*small_models.WORDS] * 3, 40)
+    model = zoo.build("context_as_init", source=words, target=words, units=4, embedding_size=4)
+    model.export(tmp_path / "1", "litert", verbose=False)
+    assert "only `search_ids` works" in (tmp_path / "1" / "README.md").read_text()
+    from keras_attn.serving.answer import Model
+
+    found = Model(tmp_path / "1")
+    with pytest.raises(NotImplementedError, match=r"a WordPieceTokenizer.*use Model.search_ids"):
+        found.generate(["abc"])
+    expected = model.search(["abc x"], num_return=1)
+    ((target, score),) = found.search_ids([words.tokenize(["abc x"]).to_list()[0]])
+    assert target == expected.token_ids[0, 0, : expected.lengths[0, 0]].tolist()
+    assert score == pytest.approx(float(expected.scores[0, 0]), rel=1e-5)
+
+
+def test_what_is_refused(tmp_path, monkeypatch):
+    model = small_models.shared("attention")
+    with pytest.raises(ValueError, match="batch_size: expected a positive int, got 0"):
+        model.export(tmp_path / "1", "litert", batch_size=0)
+    with pytest.raises(TypeError, match="filepath: expected a path, got int"):
+        model.export(1, "onnx")
+    with pytest.raises(TypeError, match="need tokenisers"):
+        zoo.build("attention", units=4, source=9, target=9).export(tmp_path / "1", "onnx")
+    monkeypatch.setitem(sys.modules, "tf2onnx", None)
+    with pytest.raises(ImportError, match=r"needs tf2onnx: pip install 'keras_attn\[export\]'"):
+        model.export(tmp_path / "1", "onnx")
+    assert os.listdir(tmp_path) == []
