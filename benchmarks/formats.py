@@ -1,0 +1,124 @@
+"""What a model loses and costs in other runtimes: ONNX, LiteRT, and LiteRT with weights of 8 bits.
+
+    python benchmarks/formats.py MODEL.keras [--data DIR]
+
+MODEL.keras is one of zoo/cmudict.md, and the words are those of its development part. Every runtime
+answers through `answer.py`, the script that an export writes. Results go to formats.json and
+formats.md beside this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import runpy
+import tempfile
+import time
+from pathlib import Path
+
+import keras
+
+from keras_attn import scoring
+from keras_attn.datasets import cmudict
+
+HERE = Path(__file__).parent
+ONE_BY_ONE = 200  # words, for the time of one
+BATCH = 32
+KINDS = {
+    "ONNX": ("onnx", False, (".onnx",)),
+    "LiteRT": ("litert", False, (".tflite",)),
+    "LiteRT, 8 bits": ("litert", True, (".int8.tflite",)),
+}
+PAGE = """# Other runtimes: what they lose and cost
+
+Made by `python benchmarks/formats.py MODEL.keras`; the data is formats.json; {machine}.
+The `attention` of [zoo/cmudict.md](../zoo/cmudict.md) over {words:,} development words, greedily:
+LiteRT {batch} at a time for the rates of errors, and one for the time; `answer.py` searches, so
+that a step is a call from Python. "MB" is `encode` and `step`.
+
+| runtime | MB | load, s | ms a word, one at a time | WER, % | PER, % | words that differ |
+|---|---|---|---|---|---|---|
+{rows}
+"""
+
+
+def rates(hypotheses, references) -> dict:
+    """Return errors in words and phonemes, %."""
+    found = scoring.sequence_scores(hypotheses, references, str.split)
+    return {
+        "wer": 100 * (1 - found["exact_match"]),
+        "per": 100 * found["edit_distance_rate"],
+    }
+
+
+def measured(model, folder: Path, kind, sources, references, expected) -> dict:
+    """Export and ask in one runtime."""
+    format, int8, ends = kind
+    paths = {size: folder / f"{format}.{size}.{int8}" / "1" for size in (1, BATCH)}
+    for size, path in paths.items():
+        model.export(path, format, batch_size=size, verbose=False)
+    answer = runpy.run_path(str(paths[1] / "answer.py"))["Model"]
+    begun = time.perf_counter()
+    one = answer(paths[1], int8=int8)
+    one.generate(["a"])
+    loaded = time.perf_counter() - begun
+    begun = time.perf_counter()
+    for word in sources[:ONE_BY_ONE]:
+        one.generate([word])
+    each = (time.perf_counter() - begun) / ONE_BY_ONE
+    hypotheses = answer(paths[BATCH], int8=int8).generate(sources)
+    graphs = [paths[1] / f"{name}{end}" for name in ("encode", "step") for end in ends]
+    return {
+        "bytes": sum(os.path.getsize(graph) for graph in graphs),
+        "load_seconds": loaded,
+        "ms_a_word": 1000 * each,
+        "differ": sum(a != b for a, b in zip(hypotheses, expected, strict=True)),
+        **rates(hypotheses, references),
+    }
+
+
+def main():
+    """Measure, and write the results."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model")
+    parser.add_argument("--data", help="a folder with CMUdict, if it is not to be downloaded")
+    given = parser.parse_args()
+    model = keras.saving.load_model(given.model, compile=False)
+    part = cmudict.load(given.data).validation
+    sources, references = scoring.grouped(part.sources, part.targets)
+    expected = model.generate(sources)
+    model.generate(sources[:1])
+    begun = time.perf_counter()
+    for word in sources[:ONE_BY_ONE]:
+        model.generate([word])
+    here = {
+        "bytes": sum(weight.value.numpy().nbytes for weight in model.weights),
+        "load_seconds": None,
+        "ms_a_word": 1000 * (time.perf_counter() - begun) / ONE_BY_ONE,
+        "differ": 0,
+        **rates(expected, references),
+    }
+    results = {"machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"}
+    results |= {"words": len(sources), "runtimes": {"TensorFlow, `model.generate`": here}}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, kind in KINDS.items():
+            found = measured(model, Path(folder), kind, sources, references, expected)
+            results["runtimes"][name] = found
+    rows = [
+        f"| {name} | {found['bytes'] / 1e6:.1f} | "
+        + ("" if found["load_seconds"] is None else f"{found['load_seconds']:.2f}")
+        + f" | {found['ms_a_word']:.1f} | {found['wer']:.2f} | {found['per']:.2f} | "
+        f"{found['differ']} |"
+        for name, found in results["runtimes"].items()
+    ]
+    facts = {"machine": results["machine"], "words": len(sources), "batch": BATCH}
+    page = PAGE.format(rows="\n".join(rows), **facts)
+    (HERE / "formats.json").write_text(json.dumps(results, indent=1) + "\n")
+    (HERE / "formats.md").write_text(page)
+    print(page)
+
+
+if __name__ == "__main__":
+    main()
