@@ -158,7 +158,7 @@ def edges(session, model):
         lambda: model.run("ids", source_ids=[[5, 2]], source_lengths=[2, 2]),
         lambda: model.run("ids", source_ids=[[5, 2]], source_lengths=[[2]]),
         lambda: model.run("step", **(odd | {"token": [1]})),
-        lambda: model.run("step", **(odd | {"memory_mask": [True] * 3})),
+        lambda: model.run("step", **(odd | {"memory_lengths": [[1]] * 3})),
     ]
     codes = {refused(session, call) for call in wrong}
     assert codes == {"INVALID_ARGUMENT"}, codes
@@ -195,6 +195,60 @@ def together(model):
     return len(words)
 
 
+def merged(model):
+    """Requests that a server merges, padding tensors as it does, are answered as they are alone."""
+    parts = [["hello"], ["", "abc"], ["a b c", "x" * 40, "zz"]]
+    ids = [[[5, 6, 7, 8, EOS]], [[EOS], [6, EOS]], [[7] * 9 + [EOS], [8, 5, EOS], [EOS]]]
+    encoded = [model.run("encode", **padded(rows)) for rows in ids]
+    state = [{"token": np.full(len(rows), 5 + i, np.int32)} for i, rows in enumerate(ids)]
+    stepped = [token | given for token, given in zip(state, encoded, strict=True)]
+    after = [model.run("step", **given) for given in stepped]
+    again = [
+        given | {name: x for name, x in found.items() if name in given}
+        for given, found in zip(stepped, after, strict=True)
+    ]
+    sources = [{"source": part} for part in parts]
+    asked = {
+        "serving_default": sources,
+        "beam": sources,
+        "score": [{"source": part, "target": part[::-1]} for part in parts],
+        **{name: [padded(rows) for rows in ids] for name in ("ids", "ids_beam", "encode")},
+    }
+    requests = list(asked.items())
+    for name, given in [*requests, ("step", stepped), ("step", again)]:
+        alone = [model.run(name, **request) for request in given]
+        whole, begin = model.run(name, **as_merged(given)), 0
+        for request, found in zip(given, alone, strict=True):
+            rows = len(next(iter(request.values())))
+            for key, expected in found.items():
+                shown = whole[key][begin : begin + rows][tuple(map(slice, expected.shape))]
+                if expected.dtype.kind in "fc":
+                    assert np.allclose(shown, expected, rtol=1e-5, atol=1e-5), (name, key)
+                else:
+                    assert (shown == expected).all(), (name, key)
+            begin += rows
+    return len(requests) + 2
+
+
+def as_merged(requests):
+    """Join tensors of several requests, each padded by its first element to the largest."""
+    joined = {}
+    for name in requests[0]:
+        arrays = [np.asarray(request[name]) for request in requests]
+        sizes = np.max([array.shape[1:] for array in arrays], axis=0).astype(int)
+        joined[name] = np.concatenate(
+            [
+                np.pad(
+                    array,
+                    [(0, 0), *((0, m - n) for m, n in zip(sizes, array.shape[1:], strict=True))],
+                    constant_values=array.flat[0],
+                )
+                for array in arrays
+            ]
+        )
+    return joined
+
+
 def main():
     session = loaded(sys.argv[1])
     path = Path(sys.argv[2])
@@ -204,6 +258,7 @@ def main():
         found["warm-up"] = replayed(session, model, path)
         found["refused"] = edges(session, model)
         found["together"] = together(model)
+        found["merged"] = merged(model)
     assert not forbidden(), forbidden()
     print(json.dumps(found))
 

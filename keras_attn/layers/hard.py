@@ -185,6 +185,6 @@ def gumbel(uniform):
 
 def one_hot_of(soft, noise=0.0):
     """Return 1 at the position where log soft + noise is largest, 0 elsewhere and in empty rows."""
-    best = ops.argmax(logarithm(soft) + noise, axis=-1)
+    best = tf.argmax(logarithm(soft) + noise, axis=-1)
     hard = ops.one_hot(best, ops.shape(soft)[-1], dtype=soft.dtype)
     return hard * ops.cast(soft > 0, soft.dtype)

@@ -27,12 +27,11 @@ import tensorflow as tf
 from keras_attn.environment import VERSION
 from keras_attn.serving import messages
 from keras_attn.serving.readme import readme
-from keras_attn.serving.signatures import named, shown
 from keras_attn.text.codec import CopyCodec
 from keras_attn.types import BOS, EOS, PAD, SPECIAL_TOKENS, UNK
 
 FORMAT = 1
-LOWEST_TENSORFLOW = "2.21.0"  # of those that were tried
+LOWEST_TENSORFLOW = "2.12.1"  # whose C API runs what tests/check_export.py asks; none older tried
 EXTRA = "assets.extra"
 BATCHING = """max_batch_size { value: 64 }
 batch_timeout_micros { value: 1000 }
@@ -65,7 +64,7 @@ def write(path: Path, name: str, model: Any, options: dict, functions: dict[str,
         (extra / file).write_text(text, "utf-8")
     (path / "README.md").write_text(readme(described), "utf-8")
     with tf.io.TFRecordWriter(str(extra / "tf_serving_warmup_requests")) as records:
-        for signature, inputs in warm_up(golden, model, functions).items():
+        for signature, inputs in warm_up(golden, functions).items():
             records.write(messages.prediction_log(name, signature, inputs))
 
 
@@ -172,9 +171,7 @@ def golden_sources(model: Any) -> list[str]:
     return ["", " ", "e\u0301 🙂 Ж", *texts]
 
 
-def warm_up(
-    golden: list[dict], model: Any, functions: dict[str, Any]
-) -> dict[str, dict[str, np.ndarray]]:
+def warm_up(golden: list[dict], functions: dict[str, Any]) -> dict[str, dict[str, np.ndarray]]:
     """Return inputs of every signature: two sources each."""
     rows = golden[3:5]
     ids = [row["source_ids"] for row in rows]
@@ -195,9 +192,8 @@ def warm_up(
         "top_p": np.ones(2, np.float32),
         "token": np.full(2, BOS, np.int32),
     }
-    encoded = zip(("memory", "state"), model.encode(padded), strict=True)
-    parts = (part for kind, nested in encoded for part in named(nested, kind))
-    given |= {key: shown(x).numpy() for key, x in parts}
+    encoded = functions["encode"](tf.constant(padded), tf.constant(lengths))
+    given |= {key: x.numpy() for key, x in encoded.items()}
     return {
         key: {spec.name: given[spec.name] for spec in inputs_of(function)}
         for key, function in functions.items()

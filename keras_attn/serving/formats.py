@@ -10,7 +10,6 @@ Neither format has operations on text.
 from __future__ import annotations
 
 import contextlib
-import functools
 import io
 import logging
 import shutil

@@ -146,7 +146,8 @@ class Steps:
 
     `encode` gives the memory and the first state as `memory_...` and `state_...`; `step` takes them
     all and gives the state that follows. What a model does not have, and would be of width 0, is
-    left out.
+    left out. In place of a mask stand lengths, and heads follow positions: so whatever a server
+    pads the positions with to merge requests, it is not read.
 
     Args:
         model: Has `encode`, `step` and `attends`.
@@ -157,31 +158,71 @@ class Steps:
 
     def __init__(self, model):
         self.model = model
+        three = dict(named(model.encode(tf.constant([[EOS, PAD, PAD]]))[0], "memory"))
+        self.heads = {  # positions there are in a row for each of the source's
+            name: x.shape[1] // 3 for name, x in three.items() if len(x.shape) == 3
+        }
+        encode = tf.function(self.encode, autograph=False, input_signature=[IDS["source_ids"]])
         whole = tf.function(model.encode, autograph=False, input_signature=[IDS["source_ids"]])
         self.kinds = whole.get_concrete_function().structured_outputs
         self.specs = {
-            name: tf.TensorSpec([None, *x.shape[1:]], _served_dtype(x))
-            for name, x in self._named(*self.kinds).items()
+            name: tf.TensorSpec([None, *x.shape[1:]], x.dtype)
+            for name, x in encode.get_concrete_function().structured_outputs.items()
         }
 
     def encode(self, source_ids):
         """Return the tensors of sources, int (B, S), rows that end with EOS, PAD behind it."""
-        found = self._named(*self.model.encode(source_ids))
-        return {name: shown(x) for name, x in found.items()}
+        memory, state = self.model.encode(source_ids)
+        found = dict(named(memory, "memory")) | _present(named(state, "state"))
+        for name in [name for name in found if name.endswith("_mask")]:
+            lengths = tf.reduce_sum(tf.cast(found.pop(name), tf.int32), axis=1)
+            found[name.removesuffix("mask") + "lengths"] = lengths
+        for name, heads in self.heads.items():
+            if heads > 1:
+                found[name] = tf.transpose(_split(found[name], heads), [0, 2, 1, 3])
+        return _present(found.items())
 
     def step(self, token, **given):
         """Return logits, alignments if there are any, and the state behind the tokens (B,)."""
+        for name in [name for name in given if name.endswith("_lengths")]:
+            prefix, lengths = name.removesuffix("lengths"), given[name]
+            longest = tf.reduce_max(lengths)
+            if f"{prefix}values" in given:
+                longest = tf.shape(given[f"{prefix}values"])[1]
+            mask = given[f"{prefix}mask"] = tf.sequence_mask(lengths, longest)
+            state = prefix.replace("memory", "state", 1)
+            for key in [key for key in given if key.startswith(state)]:
+                if given[key].shape[-1] is None:  # (B, H, S)
+                    given[key] = tf.where(mask[:, None], given[key], tf.zeros_like(given[key]))
+        for name, heads in self.heads.items():
+            if heads > 1 and name in given:
+                given[name] = _joined(tf.transpose(given[name], [0, 2, 1, 3]))
         memory, state = (
             _put_together(kind, prefix, given)
             for kind, prefix in zip(self.kinds, ("memory", "state"), strict=True)
         )
         logits, alignments, state = self.model.step(token, state, memory)
         found = {"logits": logits} | ({"alignments": alignments} if self.model.attends else {})
-        return {name: shown(x) for name, x in (found | self._named((), state)).items()}
+        return _present((found | dict(named(state, "state"))).items())
 
-    def _named(self, memory, state):
-        found = dict(named(memory, "memory")) | dict(named(state, "state"))
-        return {name: x for name, x in found.items() if 0 not in x.shape}
+
+def _present(tensors) -> dict[str, Any]:
+    """Return tensors by name as they are served, but those of width 0."""
+    return {name: shown(x) for name, x in tensors if 0 not in x.shape}
+
+
+def _split(x, parts: int):
+    """Return x (B, parts * N, C) as (B, parts, N, C)."""
+    batch, size, depth = tf.unstack(tf.shape(x))
+    return tf.ensure_shape(
+        tf.reshape(x, [batch, parts, size // parts, depth]), [None, parts, None, x.shape[-1]]
+    )
+
+
+def _joined(x):
+    """Return x (B, parts, N, C) as (B, parts * N, C)."""
+    batch, parts, size, depth = tf.unstack(tf.shape(x))
+    return tf.ensure_shape(tf.reshape(x, [batch, parts * size, depth]), [None, None, x.shape[-1]])
 
 
 def signature(function: Callable, specs: dict[str, tf.TensorSpec]):
@@ -255,8 +296,9 @@ def _put_together(kind, name, given):
         return type(kind)(*parts) if hasattr(kind, "_fields") else tuple(parts)
     if name in given:
         return tf.cast(given[name], kind.dtype)
-    rows = tf.shape(next(iter(given.values())))[0]
-    inner = [0 if size is None else size for size in kind.shape[1:]]
+    mask = next(x for key, x in given.items() if key.endswith("_mask"))
+    rows, length = tf.unstack(tf.shape(mask))
+    inner = [length if size is None else size for size in kind.shape[1:]]
     return tf.zeros([rows, *inner], kind.dtype)
 
 

@@ -86,7 +86,7 @@ def test_ensembles_are_described(tmp_path):
     zoo.ensemble(models).export(tmp_path / "1", verbose=False)
     found = described(tmp_path / "1")
     assert found["kind"] == "ensemble" and len(found["models"]) == 2
-    assert {"memory_0_summary", "memory_1_mask", "state_0_recurrent_0_0"} <= set(
+    assert {"memory_0_summary", "memory_1_lengths", "state_0_recurrent_0_0"} <= set(
         found["signatures"]["step"]["inputs"]
     )
 

@@ -63,3 +63,16 @@ def test_there_is_one_graph_of_each_search(monkeypatch):
         function.get_concrete_function()
     assert sorted(calls) == [1, 1, 3, 3]  # greedy, draws; beams, options
     assert "attend" not in made
+
+
+def test_what_is_left_out_of_a_step_is_as_long_as_the_source():
+    """Scores by location read no keys, but count them."""
+    model = small_models.shared("luong2015_location")
+    steps, ids = signatures.Steps(model), np.array([[5, 6, 7, 2], [8, 2, 0, 0]], np.int32)
+    given = steps.encode(tf.constant(ids))
+    assert "memory_keys" not in given
+    memory, state = model.encode(ids)
+    logits, alignments, _ = model.step(tf.constant([1, 1]), state, memory)
+    found = steps.step(tf.constant([1, 1]), **given)
+    np.testing.assert_allclose(found["logits"], logits, atol=1e-6)
+    np.testing.assert_allclose(found["alignments"], alignments, atol=1e-6)
