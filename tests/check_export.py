@@ -47,7 +47,7 @@ def stepped(model, rows):
         logits = following.pop("logits").astype(float)
         alignments = following.pop("alignments", None)
         if alignments is not None:
-            np.testing.assert_allclose(alignments.sum(1), 1, atol=1e-5)
+            assert (alignments >= 0).all() and (alignments.sum(1) <= 1 + 1e-5).all()
         given |= following
         log_p = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
         two = np.sort(logits[:, EOS:])[:, -2:]

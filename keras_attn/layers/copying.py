@@ -131,7 +131,7 @@ def copy_slots(source_ids, to_target, target_size: int):
     """
     source_ids = ops.cast(source_ids, "int32")
     same = ops.equal(source_ids[:, :, None], source_ids[:, None, :])  # (B, S, S)
-    first = ops.cast(tf.argmax(ops.cast(same, "int32"), axis=-1), "int32")
+    first = ops.cast(tf.argmax(ops.cast(same, "float32"), axis=-1), "int32")
     size = to_target.shape[0]
     known = ops.less(source_ids, size)
     found = ops.take(to_target, ops.where(known, source_ids, UNK))

@@ -27,6 +27,7 @@ import tensorflow as tf
 from keras_attn.environment import VERSION
 from keras_attn.serving import messages
 from keras_attn.serving.readme import readme
+from keras_attn.serving.signatures import Steps
 from keras_attn.text.codec import CopyCodec
 from keras_attn.types import BOS, EOS, PAD, SPECIAL_TOKENS, UNK
 
@@ -64,7 +65,7 @@ def write(path: Path, name: str, model: Any, options: dict, functions: dict[str,
         (extra / file).write_text(text, "utf-8")
     (path / "README.md").write_text(readme(described), "utf-8")
     with tf.io.TFRecordWriter(str(extra / "tf_serving_warmup_requests")) as records:
-        for signature, inputs in warm_up(golden, functions).items():
+        for signature, inputs in warm_up(golden, model, functions).items():
             records.write(messages.prediction_log(name, signature, inputs))
 
 
@@ -171,7 +172,9 @@ def golden_sources(model: Any) -> list[str]:
     return ["", " ", "e\u0301 🙂 Ж", *texts]
 
 
-def warm_up(golden: list[dict], functions: dict[str, Any]) -> dict[str, dict[str, np.ndarray]]:
+def warm_up(
+    golden: list[dict], model: Any, functions: dict[str, Any]
+) -> dict[str, dict[str, np.ndarray]]:
     """Return inputs of every signature: two sources each."""
     rows = golden[3:5]
     ids = [row["source_ids"] for row in rows]
@@ -192,7 +195,7 @@ def warm_up(golden: list[dict], functions: dict[str, Any]) -> dict[str, dict[str
         "top_p": np.ones(2, np.float32),
         "token": np.full(2, BOS, np.int32),
     }
-    encoded = functions["encode"](tf.constant(padded), tf.constant(lengths))
+    encoded = Steps(model).encode(tf.constant(padded))  # here, whatever the export runs on
     given |= {key: x.numpy() for key, x in encoded.items()}
     return {
         key: {spec.name: given[spec.name] for spec in inputs_of(function)}

@@ -12,31 +12,17 @@ from keras_attn import kernels, layers
 from keras_attn.models import unrolling
 
 ORDER = {"order": "attend_update", "dropout": 0.0}
+NARROW = {"units": 6, "bidirectional": False}  # as wide as the encoder, which inner products want
+BEFORE = {"order": "update_attend", "input_feeding": True}
 OPTIONS = {
-    "additive": {},
-    "dot": {"scorer": "dot", "units": 6, "bidirectional": False},
-    "scaled dot": {"scorer": "scaled_dot", "units": 6, "bidirectional": False},
-    "general": {"scorer": "general"},
-    "gru": {"cell": "gru"},
-    "previous": {"readout_state": "previous", "readout": "maxout"},
-    "linear": {"readout": "linear", "start": "summary"},
-    "double": {"dtype": "float64"},
-    "tied": {"tie_readout": True},
-    "concat": {"scorer": "concat"},
-    "stack": {"num_layers": 3, "residual": True},
-    "stack of gru": {"num_layers": 2, "cell": "gru", "readout_state": "previous"},
+    "additive": {"tie_readout": True},
+    "dot, double": {"scorer": "dot", "dtype": "float64", **NARROW},
+    "scaled dot": {"scorer": "scaled_dot", "readout": "linear", "start": "summary", **NARROW},
+    "general": {"scorer": "general", "cell": "gru", "readout_state": "previous"},
+    "concat": {"scorer": "concat", "num_layers": 2, "residual": True, "readout": "maxout"},
     "feeding": {"input_feeding": True},
-    "feeding before": {"order": "update_attend", "input_feeding": True},
-    "feeding a stack": {"order": "update_attend", "input_feeding": True, "num_layers": 2},
-    "feeding a gru": {
-        "order": "update_attend",
-        "input_feeding": True,
-        "cell": "gru",
-        "num_layers": 2,
-        "scorer": "general",
-        "residual": True,
-    },
-    "feeding and copying": {"order": "update_attend", "input_feeding": True, "copy": "pointer"},
+    "feeding a stack, copying": {"num_layers": 2, "copy": "pointer", **BEFORE},
+    "feeding a gru": {"cell": "gru", "scorer": "general", **BEFORE},
 }
 
 
