@@ -158,9 +158,12 @@ class Steps:
 
     def __init__(self, model):
         self.model = model
-        three = dict(named(model.encode(tf.constant([[EOS, PAD, PAD]]))[0], "memory"))
-        self.heads = {  # positions there are in a row for each of the source's
-            name: x.shape[1] // 3 for name, x in three.items() if len(x.shape) == 3
+        three = tf.function(model.encode, autograph=False).get_concrete_function(
+            tf.TensorSpec([1, 3], tf.int32)
+        )
+        memory, _ = three.structured_outputs
+        self.heads = {  # positions in a row for each of the source's
+            name: x.shape[1] // 3 for name, x in named(memory, "memory") if len(x.shape) == 3
         }
         encode = tf.function(self.encode, autograph=False, input_signature=[IDS["source_ids"]])
         whole = tf.function(model.encode, autograph=False, input_signature=[IDS["source_ids"]])
