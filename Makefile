@@ -35,7 +35,7 @@ format: $(INSTALLED)
 	"$(BIN)/ruff" format .
 
 test: lint types
-	"$(BIN)/python" -m pytest -n 2 --dist worksteal
+	"$(BIN)/python" -m pytest -n 2 --dist worksteal --durations=25
 
 # What takes too long for every change: contracts and exports over every name, and more options.
 evidence: $(INSTALLED)
