@@ -80,7 +80,8 @@ def write(sections):
         surroundings=reporting.surroundings(sections),
         **{name: described(size) for name, size in SIZES.items()},
     )
-    for attention, title in TITLES.items():
+    for attention in CASES:
+        title = TITLES[attention]
         for name in SIZES:
             panels = {
                 case(*which): sections[key(attention, name, *which)]
@@ -115,14 +116,14 @@ def main():
     """Measure, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", choices=SIZES, action="append", help="all by default")
-    parser.add_argument("--attention", choices=TITLES, action="append", help="all by default")
+    parser.add_argument("--attention", choices=CASES, action="append", help="all by default")
     parser.add_argument("--batch", type=int, action="append", help="all by default")
     parser.add_argument("--beam", type=int, action="append", help="all by default")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--only", default="", help="contestants whose labels have this")
     arguments = parser.parse_args()
     sections = reporting.load("decoding")
-    for attention in arguments.attention or TITLES:
+    for attention in arguments.attention or CASES:
         for name in arguments.size or SIZES:
             for beam in arguments.beam or (1, 5):
                 with Team(of(attention, beam, arguments.only)) as team:

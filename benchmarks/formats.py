@@ -49,7 +49,7 @@ def rates(hypotheses, references) -> dict:
     found = scoring.sequence_scores(hypotheses, references, str.split)
     return {
         "wer": 100 * (1 - found["exact_match"]),
-        "per": 100 * found["edit_distance_rate"],
+        "per": 100 * found["token_error_rate"],
     }
 
 

@@ -110,7 +110,8 @@ def test_figures_of_searches_are_those_of_the_runs():
 def test_figures_of_training_are_those_that_were_measured():
     page = (ROOT / "docs" / "speed.md").read_text()
     sections = json.loads((ROOT / "benchmarks" / "training.json").read_text())
-    for title, name in (("Luong", "luong"), ("Bahdanau", "bahdanau")):
+    titles = {"Luong": "luong", "Bahdanau": "bahdanau", "Input feeding": "feeding"}
+    for title, name in titles.items():
         for size in ("small", "medium"):
             found = {c["label"]: c for c in sections[f"{name} {size}"]["contestants"]}
             cells = [

@@ -90,10 +90,17 @@ class Ensemble(Generation):
 
     def freeze(self, *, jit_compile: bool = True) -> Frozen:
         """Return what answers as this ensemble does now, only faster; see `Seq2Seq.freeze`."""
+        return Frozen(self._twin(copied(model) for model in self.models), jit_compile)
+
+    def in_full_precision(self) -> Ensemble:
+        """Return an ensemble of models that compute in the precision of their weights."""
+        return self._twin(model.in_full_precision() for model in self.models)
+
+    def _twin(self, models) -> Ensemble:
         twin = copy.copy(self)
-        twin.models = tuple(copied(model) for model in self.models)
+        twin.models = tuple(models)
         twin._runner = Runner(twin)
-        return Frozen(twin, jit_compile)
+        return twin
 
     def _stepped(self, steps, arguments):
         found = [step(*given) for step, given in zip(steps, arguments, strict=True)]

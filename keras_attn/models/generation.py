@@ -349,9 +349,8 @@ class Generation:
             raise ValueError(f"rnn_kernel: expected one of {cudnn.KINDS}, got {rnn_kernel!r}.")
         batch_size = positive("batch_size", batch_size)
         if format != "tf_saved_model":
-            return export_format(
-                self, filepath, format, batch_size=batch_size, overwrite=overwrite, verbose=verbose
-            )
+            options = {"batch_size": batch_size, "overwrite": overwrite, "verbose": verbose}
+            return export_format(self.in_full_precision(), filepath, format, **options)
         return export_saved_model(
             self,
             served,
@@ -361,6 +360,10 @@ class Generation:
             overwrite=overwrite,
             verbose=verbose,
         )
+
+    def in_full_precision(self) -> Generation:
+        """Return what answers as this does, in the precision of its weights."""
+        return self
 
     # === Rows ===
 

@@ -153,7 +153,7 @@ class Runner:
         def make():
             return graph_of(self.model.log_likelihood, IDS, IDS, IDS)
 
-        return self._made("score", make)(source_ids, target_in, target_out)
+        return self._made(("score",), make)(source_ids, target_in, target_out)
 
     def stream(self, source_ids, settings: Settings, how: Ranking | Draw, steps: int):
         """Yield (token int, ended bool) of one source, step by step."""
@@ -206,7 +206,12 @@ class Runner:
 
     def _of_texts(self, name, make):
         """Return a graph with tokenisers, made once for each time that their tables were built."""
-        return self._made((name, self.model.codec.builds()), make)
+        key = name, self.model.codec.builds()
+        graph = self._made(key, make)
+        for other in list(self._graphs):
+            if other[0] == name and other != key:
+                self._graphs.pop(other, None)  # nobody asks it any more
+        return graph
 
 
 def _spec(how):

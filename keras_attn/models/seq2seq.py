@@ -241,6 +241,15 @@ class Seq2Seq(Generation, Network):
         """
         return Frozen(copied(self), jit_compile)
 
+    def in_full_precision(self) -> Seq2Seq:
+        """Return this model, or what answers as it does in its weights' precision, if it does not.
+
+        Raises:
+            ValueError: see `freeze`.
+        """
+        config = self.get_config()
+        return self if _in_full_precision(config) == config else copied(self)
+
 
 def copied(model: Seq2Seq) -> Seq2Seq:
     """Return a model of the same weights that computes in their precision, not compiled.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from keras_attn import kernels
@@ -73,7 +74,7 @@ def applies(decoder, training: bool) -> bool:
     if any(type(part) is not known for part, known in zip(parts, PARTS, strict=True)):
         return False
     called = *parts, decoder.order, attention.scorer, *layers, *(layer.cell for layer in layers)
-    called += (decoder.readout, *recurrence.drops) if decoder.input_feeding else ()
+    called += (decoder.readout, decoder.readout.combine) if _feeds_tanh(decoder) else ()
     if any(getattr(part, "activity_regularizer", None) is not None for part in called):
         return False  # a loss of what runs through them, which nobody would add
     kinds = {type(layer) for layer in layers}
@@ -82,16 +83,30 @@ def applies(decoder, training: bool) -> bool:
     plain = attention.num_heads == 1 and attention.keys == "values" and not attention.reads
     plain &= normaliser.temperature == 1 and not attention.terms_depth
     known = type(decoder.order) in ORDERS and type(attention.scorer) in SCORERS
+    known &= all(_drops_plainly(drop, recurrence.dropout) for drop in recurrence.drops)
     return fast and plain and known and _reads_plainly(decoder)
+
+
+def _drops_plainly(drop, rate: float) -> bool:
+    """Return whether a layer is the one that the recurrence made."""
+    usual = type(drop) is keras.layers.Dropout and drop.noise_shape is None
+    return usual and drop.rate == rate and drop.activity_regularizer is None
+
+
+def _feeds_tanh(decoder) -> bool:
+    """Return whether what is fed is tanh(W [c; s]) of a readout as it was made."""
+    if not decoder.input_feeding or type(decoder.readout) is not TanhReadout:
+        return False
+    combine = decoder.readout.combine
+    usual = type(combine) is keras.layers.Dense and combine.quantization_mode is None
+    return usual and combine.activation is keras.activations.tanh and not combine.use_bias
 
 
 def _reads_plainly(decoder) -> bool:
     """Return whether what the loop leaves out follows from what it makes."""
     current = decoder.readout_state == "current"
     if decoder.input_feeding:
-        readout = decoder.readout
-        plain = type(readout) is TanhReadout and readout.combine.quantization_mode is None
-        return plain and current
+        return _feeds_tanh(decoder) and current
     attends_first = type(decoder.order) is AttendUpdate
     return attends_first and (current or not decoder.recurrence.residual)
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import os
 import re
 import sys
 import unicodedata
@@ -23,6 +24,7 @@ from typing import Any
 import numpy as np
 
 PAD, BOS, EOS, UNK = range(4)
+AT_A_TIME = 64  # sources, where a graph takes any number
 BLANKS = re.compile("[ \t\n\v\f\r]+")
 
 
@@ -53,9 +55,13 @@ class Vocabulary:
             )
         self.ids = {token: i for i, token in enumerate(tokens) if i > UNK}
 
-    def pieces(self, text: str) -> list[str]:
+    def pieces(self, text: str | bytes) -> list[str]:
         """Return the tokens of a text, known or not; of bytes, their names."""
-        text = text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+        if isinstance(text, str):
+            text = text.encode("utf-8", "surrogatepass")
+        elif not isinstance(text, bytes):
+            raise TypeError(f"sources: expected texts, got {type(text).__name__}.")
+        text = text.decode("utf-8", "replace")
         if self.cleaning["nfkc"]:
             text = unicodedata.normalize("NFKC", text)
         if self.kind == "byte":
@@ -88,6 +94,7 @@ class Model:
     Raises:
         FileNotFoundError: there is no such model.
         ImportError: what runs it is not installed.
+        ValueError: ONNX has no weights of 8 bits here.
     """
 
     def __init__(self, folder: Any = Path(__file__).parent, int8: bool = False):
@@ -97,6 +104,8 @@ class Model:
         self.sizes = [self.about["vocabularies"][side]["size"] for side in ("source", "target")]
         self.rows = self.about["batch_size"]  # None is any number
         if self.about["runtime"] == "onnx":
+            if int8:
+                raise ValueError("int8: only LiteRT's graphs come with weights of 8 bits.")
             graph, end = _onnx, ".onnx"
         else:
             graph, end = _litert, ".int8.tflite" if int8 else ".tflite"
@@ -112,12 +121,16 @@ class Model:
         """The vocabulary of targets."""
         return self._vocabulary("target")
 
-    def generate(self, sources: list[str]) -> list[str]:
-        """Return the best target of each source, greedily."""
+    def generate(self, sources: Any) -> Any:
+        """Return the best target of a text, or of each of a list, greedily."""
+        if isinstance(sources, str | bytes):
+            return self.generate([sources])[0]
         return [target for target, _ in self.search(sources)]
 
     def search(self, sources: list[str]) -> list[tuple[str, float]]:
         """Return the best target of each source, and its log p, greedily."""
+        if isinstance(sources, str | bytes):
+            raise TypeError("sources: expected a list of texts, got one text.")
         pieces = [self.source.pieces(source) for source in sources]
         found = self.search_ids([self._ids(row) for row in pieces])
         return [
@@ -127,18 +140,32 @@ class Model:
     def stream(self, source: str) -> Iterator[str]:
         """Yield the tokens of the best target of one source as they come."""
         pieces = self.source.pieces(source)
-        for tokens, _ in self._steps([self._ids(pieces)]):
+        for tokens, _ in self._steps([self._row(self._ids(pieces))]):
             if tokens[0] == EOS:
                 return
             yield self._token(int(tokens[0]), pieces)
 
     def search_ids(self, sources: list[list[int]]) -> list[tuple[list[int], float]]:
-        """Return ids up to EOS, and log p, of sources of ids without EOS."""
-        found = []
-        size = self.rows or max(1, len(sources))
-        for i in range(0, len(sources), size):
-            found += self._searched(sources[i : i + size])
+        """Return ids up to EOS, and log p, of sources of ids.
+
+        A source is what stands before its first EOS; an id that is none of a token is UNK.
+        """
+        rows, size = [self._row(source) for source in sources], self.rows or AT_A_TIME
+        found: list[tuple[list[int], float]] = []
+        for i in range(0, len(rows), size):
+            found += self._searched(rows[i : i + size])
         return found
+
+    def _row(self, source):
+        """Return the ids of a source, known and cut, without EOS."""
+        try:
+            ids = [int(i) for i in source]
+        except TypeError as error:
+            raise TypeError(f"sources: expected lists of ids, got {source!r}.") from error
+        ids = ids[: ids.index(EOS)] if EOS in ids else ids
+        ids = ids[: self.max_source - 1]
+        limit = self.sizes[0] + (len(ids) if self.about["copies"] else 0)
+        return [i if PAD < i < limit else UNK for i in ids]
 
     def _searched(self, sources):
         ids: list[list[int]] = [[] for _ in sources]
@@ -152,21 +179,20 @@ class Model:
 
     def _steps(self, sources):
         """Yield the tokens (B,) of every step and their log p, until all targets have ended."""
-        cut = [row[: self.max_source - 1] for row in sources]
-        cut += [[] for _ in range((self.rows or len(cut)) - len(cut))]
-        source_ids = np.zeros((len(cut), max(map(len, cut)) + 1), np.int32)
-        for i, row in enumerate(cut):
+        rows = [*sources, *([] for _ in range((self.rows or len(sources)) - len(sources)))]
+        source_ids = np.zeros((len(rows), max(map(len, rows)) + 1), np.int32)
+        for i, row in enumerate(rows):
             source_ids[i, : len(row) + 1] = [*row, EOS]
         given = self.encode(source_ids=source_ids)
         empty = source_ids[:, 0] == EOS
-        token, ended = np.full(len(cut), BOS, np.int32), np.arange(len(cut)) >= len(sources)
+        token, ended = np.full(len(rows), BOS, np.int32), np.arange(len(rows)) >= len(sources)
         for _ in range(self.max_target):
             found = self.step(token=token, **given)
             given |= {k.removeprefix("next_"): x for k, x in found.items() if k.startswith("next_")}
             log_p = _log_softmax(found["logits"].astype(np.float64))
             log_p[:, [PAD, BOS]] = -np.inf
             token = np.where(empty, EOS, log_p.argmax(axis=1)).astype(np.int32)
-            yield token, log_p[np.arange(len(cut)), token]
+            yield token, log_p[np.arange(len(rows)), token]
             ended |= token == EOS
             if ended.all():
                 return
@@ -238,9 +264,14 @@ def main():
     parser.add_argument("texts", nargs="*", help="else a text a line of standard input")
     parser.add_argument("--int8", action="store_true", help="LiteRT: weights of 8 bits")
     given = parser.parse_args()
-    model = Model(int8=given.int8)
-    for text in given.texts or (line.rstrip("\n") for line in sys.stdin):
-        print(model.generate([text])[0], flush=True)
+    lines = (line.rstrip(b"\r\n") for line in sys.stdin.buffer)
+    try:
+        model = Model(int8=given.int8)
+        for text in [os.fsencode(text) for text in given.texts] or lines:
+            sys.stdout.buffer.write(model.generate(text).encode("utf-8", "replace") + b"\n")
+            sys.stdout.flush()
+    except (ImportError, NotImplementedError, OSError, ValueError) as error:
+        parser.exit(2, f"{error}\n")
 
 
 if __name__ == "__main__":

@@ -54,6 +54,7 @@ def export_format(
     Raises:
         TypeError: the model has no tokenisers, or `filepath` is no path.
         ImportError: what converts is not installed.
+        ValueError: the format cannot express the model.
         FileExistsError: the folder exists, and `overwrite` is False or it is no exported model.
         OSError: the folder cannot be written.
     """
@@ -66,6 +67,7 @@ def export_format(
                 convert(aside / name, function, model)
         options = {"runtime": format, "batch_size": rows}
         _write_beside(aside, model, options, found, served_name(path))
+        _check_that_it_loads(aside, format)
     if verbose or verbose is None:
         print(f"Saved model at {str(path)!r}.")
     return str(path)
@@ -172,9 +174,23 @@ def _to_litert(path: Path, function: Any, model: Any) -> None:
     for end, optimizations in ((".tflite", []), (".int8.tflite", [tf.lite.Optimize.DEFAULT])):
         converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], root)
         converter.optimizations = optimizations
-        with _quietly("absl", "tensorflow"):
-            found = converter.convert()
+        try:
+            with _quietly("absl", "tensorflow"):
+                found = converter.convert()
+        except Exception as error:
+            reason = str(error).partition("\n")[0]
+            raise ValueError(f"format: LiteRT cannot express {path.name!r}: {reason}") from error
         path.with_name(path.name + end).write_bytes(found)
+
+
+def _check_that_it_loads(folder: Path, format: str) -> None:
+    """Load the graphs where there is what runs them, before anybody else does."""
+    try:
+        answer.Model(folder)
+    except ImportError:
+        return
+    except Exception as error:
+        raise ValueError(f"format: {format} does not load what was written: {error}") from error
 
 
 @contextlib.contextmanager

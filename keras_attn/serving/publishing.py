@@ -2,13 +2,15 @@
 
 What is being written stands beside its place, in a folder whose name starts with a dot and which
 its process holds a lock of. The lock ends with the process, so that a folder without one is what a
-killed export left behind; the next one clears it away.
+killed export left behind; the next one on this machine clears it away. (Some file systems keep
+locks to a machine, so others' folders stay.)
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import re
 import shutil
 import uuid
@@ -21,7 +23,8 @@ try:
 except ImportError:  # no POSIX: what killed exports leave behind stays there
     fcntl = None  # type: ignore[assignment]
 
-ASIDE = re.compile(r"\.(.+)\.[0-9a-f]{32}")
+HOST = re.sub(r"[^\w-]", "_", platform.node(), flags=re.ASCII) or "localhost"
+ASIDE = re.compile(rf"\.(.+)\.[0-9a-f]{{32}}\.{HOST}\.keras_attn")
 REPLACED, REMOVED = "replaced", "removed"  # versions set aside
 
 
@@ -35,15 +38,11 @@ def published(path: Path, overwrite: bool) -> Iterator[Path]:
     """
     with contextlib.suppress(OSError):
         clear(path.parent)
-    if path.exists() and not overwrite:
+    if os.path.lexists(path) and not overwrite:
         raise FileExistsError(
             f"filepath: {str(path)!r} exists; export to the next version, or give overwrite=True."
         )
-    if path.exists() and not _replaceable(path):
-        raise FileExistsError(
-            f"filepath: {str(path)!r} is not an exported model, and overwrite=True replaces "
-            "nothing else."
-        )
+    _check_replaceable(path)
     with contextlib.ExitStack() as stack:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -76,8 +75,14 @@ def clear(parent: Path) -> None:
 def next_version(folder: Any) -> Path:
     """Return the next numbered folder in `folder`: 1, or one more than the largest there."""
     folder = Path(folder)
-    versions = [int(entry.name) for entry in folder.glob("*") if entry.name.isdigit()]
-    return folder / str(max(versions, default=0) + 1)
+    with contextlib.suppress(OSError):
+        clear(folder)  # which may bring back the largest
+    return folder / str(max(map(int, _versions(folder)), default=0) + 1)
+
+
+def _versions(folder: Path) -> list[str]:
+    """Return the names of what a server takes for versions."""
+    return [entry.name for entry in folder.glob("*") if re.fullmatch("[0-9]+", entry.name)]
 
 
 def prune(folder: Any, keep: int) -> list[Path]:
@@ -89,29 +94,34 @@ def prune(folder: Any, keep: int) -> list[Path]:
         folder: The versions' folder.
         keep: Positive int.
     """
-    versions = (entry for entry in Path(folder).glob("*") if entry.name.isdigit())
-    models = [entry for entry in versions if _is_model(entry)]
-    old = sorted(models, key=lambda entry: int(entry.name))[:-keep]
+    models = [Path(folder, name) for name in _versions(Path(folder)) if _is_model(folder, name)]
+    old, removed = sorted(models, key=lambda path: int(path.name))[:-keep], []
     for path in old:
-        with _folder_beside(path) as aside:
-            os.rename(path, aside / REMOVED)
-    return old
+        with _folder_beside(path) as aside, contextlib.suppress(FileNotFoundError):
+            os.rename(path, aside / REMOVED)  # unless another process has just done so
+            removed.append(path)
+    return removed
 
 
-def _replaceable(path: Path) -> bool:
-    """Return whether `path` is an empty folder, or one that holds an exported model."""
-    return path.is_dir() and (_is_model(path) or not any(path.iterdir()))
+def _check_replaceable(path: Path) -> None:
+    """Refuse what is there, unless it is an empty folder or an exported model."""
+    folder = path.is_dir() and (_is_model(path) or not any(path.iterdir()))
+    if os.path.lexists(path) and not folder:
+        raise FileExistsError(
+            f"filepath: {str(path)!r} is not an exported model, and overwrite=True replaces "
+            "nothing else."
+        )
 
 
-def _is_model(path: Path) -> bool:
+def _is_model(*path: Any) -> bool:
     """Return whether a folder holds a SavedModel, or a model for another runtime."""
-    return any((path / name).exists() for name in ("saved_model.pb", "keras_attn.json"))
+    return any(Path(*path, name).exists() for name in ("saved_model.pb", "keras_attn.json"))
 
 
 @contextlib.contextmanager
 def _folder_beside(path: Path) -> Iterator[Path]:
     """Make an empty folder that no server takes for a version, and remove it in the end."""
-    folder = path.parent / f".{path.name}.{uuid.uuid4().hex}"
+    folder = path.parent / f".{path.name}.{uuid.uuid4().hex}.{HOST}.keras_attn"
     fresh = folder.with_name(f"{folder.name}.new")  # which `clear` leaves alone: not yet locked
     fresh.mkdir()
     with _locked(fresh):
@@ -119,7 +129,8 @@ def _folder_beside(path: Path) -> Iterator[Path]:
         try:
             yield folder
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            if path.exists() or not (folder / REPLACED).exists():  # else it is all that is left
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -144,15 +155,19 @@ def _lock(handle: int) -> bool:
 
 
 def _rename(aside: Path, path: Path, overwrite: bool) -> None:
-    if not path.exists():
+    """Put what is complete in its place; what was there goes, but not before."""
+    if not os.path.lexists(path):
         os.rename(aside, path)
         return
     if not overwrite:
         raise FileExistsError(f"filepath: {str(path)!r} was made meanwhile; nothing was written.")
+    _check_replaceable(path)
     with _folder_beside(path) as old:
-        os.rename(path, old / REPLACED)
         try:
+            with contextlib.suppress(FileNotFoundError):  # another process has just replaced it
+                os.rename(path, old / REPLACED)
             os.rename(aside, path)
-        except OSError:
-            os.rename(old / REPLACED, path)
+        except BaseException:
+            if (old / REPLACED).exists() and not path.exists():
+                os.rename(old / REPLACED, path)
             raise

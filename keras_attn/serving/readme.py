@@ -85,12 +85,9 @@ Made by keras_attn {keras_attn}. {graphs}
 
 ```bash
 pip install numpy {package}
-python answer.py "a text"
 ```
 
-`answer.py` turns text into ids, searches greedily, and turns ids into text, with no more than that;
-from Python: `from answer import Model`, then `Model(folder).generate(["a text"])`, `search` for log
-p too, `stream` for a token at a time, `search_ids` for ids. {text}
+{use}
 
 `golden.jsonl` has ten sources with the targets, scores in nats and ids that the model gave before
 it was exported. Sources are cut at {max_source} tokens, targets end at {max_target}, the end token
@@ -115,10 +112,16 @@ GRAPHS = {
     "the\nsame with weights of 8 bits (dynamic range), for `python answer.py --int8`.",
 }
 RUNTIMES = {"onnx": ("ONNX", "onnxruntime"), "litert": ("LiteRT", "ai-edge-litert")}
-IDS_ALONE = (
-    "The text of this model becomes ids by\nTensorFlow's operations alone, so that only "
-    "`search_ids` works here."
-)
+TEXTS = """```bash
+python answer.py "a text"
+```
+
+`answer.py` turns text into ids, searches greedily, and turns ids into text, with no more than that.
+From Python: `from answer import Model`, then `Model(folder).generate(["a text"])`, `search` for log
+p too, `stream` for a token at a time, `search_ids` for lists of ids."""
+IDS_ALONE = """`answer.py` searches greedily with no more than that. The text of this model becomes
+ids by TensorFlow's operations alone, so that only ids are answered here: `from answer import
+Model`, then `Model(folder).search_ids([[5, 4, 6]])`, which gives ids and log p of each source."""
 
 
 def portable_readme(described: dict) -> str:
@@ -132,7 +135,7 @@ def portable_readme(described: dict) -> str:
         package=package,
         keras_attn=described["made_with"]["keras_attn"],
         graphs=GRAPHS[described["runtime"]],
-        text="" if texts else IDS_ALONE,
+        use=TEXTS if texts else IDS_ALONE,
         rows=f", {rows} in this export" if rows else "",
         signatures=_rows(described["signatures"]),
         specials=_specials(described),

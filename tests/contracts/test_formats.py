@@ -92,16 +92,56 @@ def test_texts_that_only_tensorflow_reads_are_left_to_ids(tmp_path):
     words = text.WordPieceTokenizer.learn([*small_models.WORDS] * 3, 40)
     model = zoo.build("context_as_init", source=words, target=words, units=4, embedding_size=4)
     model.export(tmp_path / "1", "litert", verbose=False)
-    assert "only `search_ids` works" in (tmp_path / "1" / "README.md").read_text()
+    assert "only ids are answered here" in (tmp_path / "1" / "README.md").read_text()
     from keras_attn.serving.answer import Model
 
     found = Model(tmp_path / "1")
     with pytest.raises(NotImplementedError, match=r"a WordPieceTokenizer.*use Model.search_ids"):
         found.generate(["abc"])
     expected = model.search(["abc x"], num_return=1)
-    ((target, score),) = found.search_ids([words.tokenize(["abc x"]).to_list()[0]])
+    (row,) = words.tokenize(["abc x"]).to_list()
+    ((target, score),) = found.search_ids([row])
+    assert found.search_ids([[*row, 2, 9, 9]]) == [(target, score)]
     assert target == expected.token_ids[0, 0, : expected.lengths[0, 0]].tolist()
     assert score == pytest.approx(float(expected.scores[0, 0]), rel=1e-5)
+
+
+@pytest.mark.parametrize("format", FILES)
+def test_half_precision_is_written_in_float32(format, tmp_path):
+    model = small_models.small("attention", dtype="mixed_bfloat16", **small_models.CHEAP)
+    model.export(tmp_path / "1", format, verbose=False)
+    assert_answers(model.freeze(jit_compile=False), answered(tmp_path / "1"))
+
+
+def test_what_the_script_refuses_and_forgives(tmp_path):
+    from keras_attn.serving.answer import Model
+
+    model = small_models.small("attention", **small_models.CHEAP)
+    model.export(tmp_path / "1", "litert", verbose=False)
+    found = Model(tmp_path / "1")
+    assert found.generate("abc") == model.generate("abc") == found.generate([b"abc"])[0]
+    assert found.generate([]) == []
+    for bad, message in (([None], "texts, got NoneType"), ([3], "texts, got int")):
+        with pytest.raises(TypeError, match=message):
+            found.generate(bad)
+    with pytest.raises(TypeError, match="a list of texts, got one text"):
+        found.search("abc")
+    with pytest.raises(TypeError, match="expected lists of ids, got 4"):
+        found.search_ids([4, 5])
+    unknown = found.search_ids([[5, 3, 3, 3]])
+    assert found.search_ids([[5, 9999, -3, 0]]) == unknown
+    about = json.loads((tmp_path / "1" / "keras_attn.json").read_text())
+    (tmp_path / "1" / "keras_attn.json").write_text(json.dumps(about | {"runtime": "onnx"}))
+    with pytest.raises(ValueError, match="only LiteRT's graphs"):
+        Model(tmp_path / "1", int8=True)
+    (tmp_path / "1" / "keras_attn.json").write_text(json.dumps(about))
+    lines = b"abc\n\xff\nde\r\n"
+    command = [sys.executable, str(tmp_path / "1" / "answer.py")]
+    done = subprocess.run(command, input=lines, capture_output=True, check=True)
+    expected = model.generate([b"abc", b"\xff", b"de"])
+    assert done.stdout.decode().splitlines() == expected
+    done = subprocess.run([*command, b"a\xff"], capture_output=True, check=True)
+    assert done.stdout.decode().splitlines() == [model.generate(b"a\xff")]
 
 
 def test_what_is_refused(tmp_path, monkeypatch):

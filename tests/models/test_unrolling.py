@@ -103,6 +103,36 @@ def test_what_a_subclass_does_is_done():
     assert not unrolling.applies(model.decoder, training=True)
 
 
+def test_parts_that_were_changed_are_heeded():
+    class Halving(keras.layers.Dropout):
+        def call(self, inputs, training=False):
+            return 0.5 * inputs
+
+    class Doubling(keras.layers.Dense):
+        def call(self, inputs):
+            return 2 * super().call(inputs)
+
+    def changed(change, **options):
+        model = small("attention", **{**BEFORE, "dropout": 0.0, "num_layers": 2, **options})
+        assert unrolling.applies(model.decoder, training=True)
+        change(model.decoder)
+        return unrolling.applies(model.decoder, training=True)
+
+    def with_drop(layer):
+        return lambda decoder: decoder.recurrence.drops.__setitem__(0, layer)
+
+    def with_combine(**values):
+        return lambda decoder: [setattr(decoder.readout.combine, *item) for item in values.items()]
+
+    assert not changed(with_drop(Halving(0.0)))
+    assert not changed(with_drop(keras.layers.Dropout(0.5)))
+    assert not changed(with_drop(keras.layers.GaussianNoise(0.5)), **ORDER, input_feeding=False)
+    assert not changed(with_combine(activation=keras.activations.relu))
+    assert not changed(with_combine(use_bias=True))
+    assert not changed(with_combine(activity_regularizer=keras.regularizers.L2(1.0)))
+    assert not changed(with_combine(__class__=Doubling))
+
+
 def test_it_trains_in_half_precision_and_by_xla():
     for options in ({"dtype": "mixed_bfloat16"}, {}):
         model = small("attention", **ORDER, **options)

@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from keras_attn import serving
-from keras_attn.serving.publishing import REPLACED, clear, prune, published
+from keras_attn.serving.publishing import HOST, REPLACED, clear, prune, published
 
-LEFT = "." + "1.0123456789abcdef0123456789abcdef"
+LEFT = f".1.0123456789abcdef0123456789abcdef.{HOST}.keras_attn"
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -38,7 +38,7 @@ def version(path, text="x"):
 
 def test_versions_count_up(tmp_path):
     assert serving.next_version(tmp_path / "m") == tmp_path / "m" / "1"
-    for name in ("1", "9", "10", "notes", ".11.aside"):
+    for name in ("1", "9", "10", "notes", ".11.aside", "²"):
         (tmp_path / "m" / name).mkdir(parents=True)
     assert serving.next_version(tmp_path / "m") == tmp_path / "m" / "11"
 
@@ -73,7 +73,8 @@ def test_what_a_killed_process_left_is_cleared_and_the_old_version_kept(tmp_path
 
 
 def test_what_is_being_written_and_what_is_not_ours_is_left_alone(tmp_path):
-    others = [".git", ".1.notes", "1." + 32 * "0", LEFT + ".new"]
+    others = [".git", ".1.notes", "1." + 32 * "0", ".cache." + 32 * "d", LEFT + ".new"]
+    others.append(LEFT.replace(HOST, "elsewhere"))  # its locks may not be seen here
     for name in others:
         (tmp_path / name).mkdir()
     (tmp_path / LEFT).write_text("a file")
@@ -90,6 +91,56 @@ def test_a_version_that_came_meanwhile_is_not_replaced_by_an_older_one(tmp_path)
     clear(tmp_path)
     assert os.listdir(tmp_path) == ["1"]
     assert (tmp_path / "1" / "saved_model.pb").read_text() == "new"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, PermissionError])
+@pytest.mark.parametrize("twice", [False, True])
+def test_the_old_version_outlives_whatever_stops_a_replacement(tmp_path, monkeypatch, error, twice):
+    version(tmp_path / "1", "old")
+    rename, calls = os.rename, []
+
+    def failing(source, target):
+        if str(target) == str(tmp_path / "1"):
+            calls.append(source)
+            if len(calls) <= 1 + twice:
+                raise error
+        rename(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", failing)
+        with pytest.raises(error):
+            with published(tmp_path / "1", overwrite=True) as aside:
+                (aside / "saved_model.pb").write_text("new")
+    assert serving.next_version(tmp_path) == tmp_path / "2"  # it has cleared up
+    assert os.listdir(tmp_path) == ["1"]
+    assert (tmp_path / "1" / "saved_model.pb").read_text() == "old"
+
+
+def test_what_came_meanwhile_and_is_no_model_is_kept(tmp_path):
+    with pytest.raises(FileExistsError, match="replaces nothing else"):
+        with published(tmp_path / "1", overwrite=True):
+            (tmp_path / "1").mkdir()
+            (tmp_path / "1" / "thesis.txt").write_text("x")
+    assert os.listdir(tmp_path / "1") == ["thesis.txt"] and os.listdir(tmp_path) == ["1"]
+
+
+def test_a_link_to_nowhere_is_refused_before_any_work(tmp_path):
+    (tmp_path / "1").symlink_to(tmp_path / "nowhere")
+    for overwrite, message in ((False, "exists"), (True, "is not an exported model")):
+        with pytest.raises(FileExistsError, match=message):
+            with published(tmp_path / "1", overwrite):
+                raise AssertionError
+
+
+def test_pruning_at_once(tmp_path):
+    for number in range(30):
+        version(tmp_path / str(number))
+    with ThreadPoolExecutor(4) as pool:
+        removed = [
+            path for found in pool.map(lambda _: prune(tmp_path, 2), range(4)) for path in found
+        ]
+    assert len(removed) == 28 == len(set(removed))
+    assert sorted(os.listdir(tmp_path)) == ["28", "29"]
 
 
 def test_many_at_once(tmp_path):

@@ -425,4 +425,6 @@ def test_a_model_answers_after_a_seed_was_set(frozen):
     assert model.generate(["a cat"], max_length=3) == expected
     assert list(model.stream("a cat", max_length=3)) == list(model.stream("a cat", max_length=3))
     tf.random.set_seed(2)
+    assert model.generate(["a cat"], max_length=3) == expected
+    assert len([key for key in model._runner._graphs if key[0] == "texts"]) == 1
     assert model.score(["a cat"], ["a dog"]) == pytest.approx(model.score(["a cat"], ["a dog"]))
