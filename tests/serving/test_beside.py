@@ -82,7 +82,8 @@ def test_every_kind_of_tokeniser_has_golden_sources():
 
 
 def test_ensembles_are_described(tmp_path):
-    models = [small_models.shared("combined"), small_models.shared("context_as_init")]
+    names = ("combined", "context_as_init")
+    models = [small_models.small(name, **small_models.CHEAP) for name in names]
     zoo.ensemble(models).export(tmp_path / "1", verbose=False)
     found = described(tmp_path / "1")
     assert found["kind"] == "ensemble" and len(found["models"]) == 2
