@@ -29,8 +29,9 @@ NAME = "attention"
 PAGE = """# Convergence: does fast training end at the same quality?
 
 Made by `python benchmarks/convergence.py dates` and `... cmudict`; the runs are in
-convergence.json; {machine}. "plain": Keras' own layers, float32. "fast": `mixed_bfloat16`, the
-kernels, and batches split over cores. Generated greedily by the model as it was trained.
+convergence.json; {machine}. "plain": Keras' own layers in float32, with our loss. "fast":
+`mixed_bfloat16`, the kernels, and batches split over cores. Generated greedily by the model as it
+was trained.
 
 ## Dates, `attention`, exact matches of 1,000 validation dates, %
 

@@ -1,6 +1,6 @@
 """Words to phonemes a second, over many words: keras_attn, g2p-en and Phonetisaurus.
 
-    python benchmarks/corpus.py MODEL.keras WORDS [--fst MODEL.fst] [--rounds 3] [--words 100000]
+    python benchmarks/corpus.py MODEL.keras WORDS [--fst MODEL.fst] [--rounds 3] [--number 100000]
 
 The model is one of `zoo/cmudict.py`, from build/runs; WORDS a file whose lines begin with a word,
 such as CMUdict's train.tsv. g2p-en and phonetisaurus are optional (`pip install g2p-en
@@ -159,6 +159,7 @@ def main():
     parser.add_argument("--fst", help="Phonetisaurus' model")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--number", type=int, default=100_000)
+    parser.add_argument("--compare", action="store_true", help="only what Keras' layers spell")
     given = parser.parse_args()
     lines = given.words.read_text().splitlines()
     words = list(dict.fromkeys(line.split("\t")[0].lower() for line in lines))[: given.number]
@@ -166,6 +167,10 @@ def main():
     few = words[:ONE_BY_ONE]
     model = keras.saving.load_model(given.model, compile=False)
     frozen = model.freeze()
+    if given.compare:
+        results = json.loads((HERE / "corpus.json").read_text())
+        save(results | {"compared": compared(model, frozen, words[:CHECKED])})
+        return
     contestants = {
         "keras_attn": (model.generate, words),
         "keras_attn, frozen": (frozen.generate, words),
@@ -189,6 +194,11 @@ def main():
         "words_a_second": measure(contestants, given.rounds),
         **{key: about[key] for key in ("cpu", "cores", "python")},
     }
+    save(results)
+
+
+def save(results) -> None:
+    """Write data and page."""
     (HERE / "corpus.json").write_text(json.dumps(results, indent=1) + "\n")
     (HERE / "corpus.md").write_text(page(results))
     print(page(results))

@@ -39,6 +39,7 @@ CONTESTANTS = [
     Contestant("keras_attn", "product.starting"),
     Contestant("keras_attn, fast", "product.starting", FAST),
     Contestant("keras_attn, frozen", "product.starting", {"frozen": True}),
+    Contestant("keras_attn, frozen, cached", "product.starting", {"frozen": True, "cached": True}),
     Contestant("Keras", "stock_keras.starting"),
     Contestant("PyTorch", "pytorch.starting"),
 ]
@@ -47,7 +48,8 @@ PAGE = """# Starting: what a new process costs
 
 Median (least–most) of {rounds} new processes of each in turn, seconds from the start of the process
 until the library is imported, the model is built, and the work is done once; the most memory that
-it had. The {size} model, batches of one; files are in the system's cache. {surroundings}
+it had. The {size} model, batches of one; files are in the system's cache. "Cached": after
+`keras_attn.cache_compiled()`, where a process before has compiled. {surroundings}
 
 ![Bars](starting.png)
 {tables}

@@ -68,7 +68,8 @@ since it sometimes makes an epoch end late; "its own metrics" are those that
 `mixed_bfloat16`. PyTorch reads on through the padding of sources, unless "packed", and has a
 second bias in each LSTM; "hoisted" multiplies what it can before the loop. OpenNMT-py is
 its own modules, which pack, in our loop. With input feeding, "Keras" is our
-decoder by Keras' own cells and layers, step by step, the encoder Keras' LSTM. Made by
+decoder by Keras' own cells and layers, step by step, the encoder Keras' LSTM, trained by our step,
+which leaves padding out of the projection. Made by
 `benchmarks/training.py`; the data is training.json.
 """
 TITLES = {

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import tempfile
+from pathlib import Path
 
 import tensorflow as tf
 from sizes import EOS, NotThere, Size, Work, batches, sources, weights
@@ -140,8 +142,12 @@ def generating(
     return Work(run, parameters, 1, {"threads": threads()})
 
 
-def starting(size: Size, told, what: str, dtype="float32", configure=False, frozen=False):
+def starting(
+    size: Size, told, what: str, dtype="float32", configure=False, frozen=False, cached=False
+):
     """Train for one step, or generate once, in a new process."""
+    if cached:
+        keras_attn.cache_compiled(Path(tempfile.gettempdir(), "keras_attn_starting"))
     common = {"dtype": dtype, "configure": configure}
     if what == "training":
         if configure:

@@ -12,6 +12,7 @@ import tensorflow as tf
 from keras_attn.kernels import cores, doctor
 
 FLAG = "--tf_xla_persistent_cache_directory="
+_used: Path | None = None
 
 
 def cache_compiled(directory: str | os.PathLike[str] | None = None) -> Path:
@@ -30,9 +31,10 @@ def cache_compiled(directory: str | os.PathLike[str] | None = None) -> Path:
     Raises:
         ValueError: a path with a space in it, which TensorFlow's flags cannot hold.
         RuntimeError: TensorFlow has run something already, or `configure_cpu` was called, and it
-            looks for no cache any more; call this first.
+            looks for no cache any more; call this first. Or another folder is in use already.
         OSError: the folder cannot be made.
     """
+    global _used
     if cores.configured():  # TensorFlow reads its flags when it is first asked for its threads
         raise RuntimeError("cache_compiled: call it before configure_cpu, not behind it.")
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -42,6 +44,8 @@ def cache_compiled(directory: str | os.PathLike[str] | None = None) -> Path:
     folder = (folder / f"tensorflow-{tf.__version__}-{kind}").absolute()
     if any(character.isspace() for character in str(folder)):
         raise ValueError(f"directory: expected a path without spaces, got {str(folder)!r}.")
+    if _used not in (None, folder):
+        raise RuntimeError(f"cache_compiled: {str(_used)!r} is in use already, in this process.")
     there = next(path for path in (folder, *folder.parents) if path.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):  # before TensorFlow reads the flag
         raise OSError(f"directory: cannot make a folder in {str(there)!r}.")
@@ -54,4 +58,5 @@ def cache_compiled(directory: str | os.PathLike[str] | None = None) -> Path:
         os.environ["TF_XLA_FLAGS"] = before
         raise
     folder.mkdir(parents=True, exist_ok=True)
+    _used = folder
     return folder

@@ -69,8 +69,8 @@ def available() -> int:
 
 
 def parts() -> int:
-    """Return into how many parts a batch is split in training."""
-    return _parts
+    """Return into how many parts a batch is split in training; a GPU takes it whole."""
+    return 1 if tf.config.list_logical_devices("GPU") else _parts
 
 
 def split(tensors: Any, number: int) -> list:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextvars
 import functools
 import itertools
 import random
@@ -37,8 +38,9 @@ def in_order(calls: Iterable[Callable[[], Any]], number: int) -> Iterator:
 
     def fill():
         try:
-            missing = number - len(waiting)
-            waiting.extend(pool.submit(call) for call in itertools.islice(calls, missing))
+            for call in itertools.islice(calls, number - len(waiting)):
+                here = contextvars.copy_context()  # `kernels.plain` among others
+                waiting.append(pool.submit(here.run, call))
         except Exception as error:
             failed: Future = Future()
             failed.set_exception(error)

@@ -31,6 +31,11 @@ folder = keras_attn.cache_compiled({str(tmp_path)!r})
 assert os.environ["TF_XLA_FLAGS"].split() == [
     "--tf_xla_min_cluster_size=5", f"--tf_xla_persistent_cache_directory={{folder}}"]
 assert folder.parent == __import__("pathlib").Path({str(tmp_path)!r})
+assert keras_attn.cache_compiled({str(tmp_path)!r}) == folder
+try:
+    keras_attn.cache_compiled({str(tmp_path / "other")!r})
+except RuntimeError as error:
+    assert "is in use already" in str(error)
 keras_attn.configure_cpu()
 try:
     keras_attn.cache_compiled({str(tmp_path)!r})

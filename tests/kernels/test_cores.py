@@ -52,3 +52,10 @@ assert cores.parts() == 2
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "TensorFlow has started" in done.stdout
+
+
+def test_a_gpu_takes_batches_whole(monkeypatch):
+    monkeypatch.setattr(cores, "_parts", 4)
+    assert cores.parts() == 4
+    monkeypatch.setattr(cores.tf.config, "list_logical_devices", lambda kind: [kind])
+    assert cores.parts() == 1

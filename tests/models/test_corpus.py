@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import functools
 import itertools
 import threading
@@ -10,7 +11,8 @@ import time
 import pytest
 from small_models import CHEAP, WORDS, small
 
-from keras_attn import zoo
+from keras_attn import kernels, zoo
+from keras_attn.kernels import layers
 from keras_attn.models import corpus
 
 
@@ -142,3 +144,20 @@ def test_ids_come_as_arrays():
     by_ids = zoo.build("attention", source=9, target=9, size="tiny")
     with pytest.raises(TypeError, match="an iterator is one of strings"):
         by_ids.generate(iter([[4, 2]]))
+
+
+def test_what_holds_where_it_is_asked_holds_where_it_is_worked_on():
+    """`kernels.plain` is such a thing: without this, many sources would be answered otherwise."""
+    said = contextvars.ContextVar("said", default="nothing")
+    token = said.set("here")
+    assert list(corpus.in_order([said.get] * 3, 2)) == ["here"] * 3
+    said.reset(token)
+
+
+def test_keras_own_layers_answer_many_sources(model, monkeypatch):
+    loops = []
+    monkeypatch.setattr(layers, "run", lambda *given: loops.append(given))
+    other = small("context_as_init", cell="lstm")
+    with kernels.plain():
+        assert len(other.generate(WORDS * 40)) == 40 * len(WORDS)
+    assert loops == []
