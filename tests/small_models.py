@@ -28,7 +28,7 @@ KINDS = [
 ]
 EVIDENCE = "KERAS_ATTN_EVIDENCE" in os.environ
 EVERY = zoo.names() if EVIDENCE else KINDS
-EXPORTED = EVERY if EVIDENCE else ["combined", "attention_copy"]
+EXPORTED = EVERY if EVIDENCE else ["attention_copy"]
 FITTED_BY_XLA = CLASSIC if EVIDENCE else ["attention"]
 # Without and with feedback, with a context that is fixed, none, attended to at once and in steps.
 FOUR = ["context_every_step", "context_as_init", "attention_copy", "bahdanau2015"]
