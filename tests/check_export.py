@@ -37,9 +37,10 @@ def padded(rows):
 
 
 def stepped(model, rows):
-    """Search greedily by `encode` and `step`; return ids, log p and the closest calls."""
+    """Search greedily by `encode` and `step`: ids, log p, the closest calls, and alignments."""
     given = model.run("encode", **padded(rows))
     token, ids, gaps = np.full(len(rows), BOS, np.int32), [], np.full(len(rows), np.inf)
+    shown: list = []
     score, ended = np.zeros(len(rows)), np.zeros(len(rows), bool)
     empty = np.array([row[0] == EOS for row in rows])
     for _ in range(model.signatures["ids"].outputs["target_ids"].shape[1]):
@@ -47,7 +48,7 @@ def stepped(model, rows):
         logits = following.pop("logits").astype(float)
         alignments = following.pop("alignments", None)
         if alignments is not None:
-            assert (alignments >= 0).all() and (alignments.sum(1) <= 1 + 1e-5).all()
+            shown.append(np.where(ended[:, None], 0, alignments))
         given |= following
         log_p = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
         two = np.sort(logits[:, EOS:])[:, -2:]
@@ -57,7 +58,7 @@ def stepped(model, rows):
         token = np.where(ended, 0, best).astype(np.int32)
         ended |= token == EOS
         ids.append(token)
-    return np.array(ids).T, score, gaps
+    return np.array(ids).T, score, gaps, np.array(shown)
 
 
 def golden(model, path):
@@ -68,7 +69,12 @@ def golden(model, path):
     sources = [row["source_ids"] for row in rows]
     said = model.run(source=[row["source"] for row in rows])
     of_ids = model.run("ids", **padded(sources))
-    ids, score, gaps = stepped(model, sources)
+    ids, score, gaps, alignments = stepped(model, sources)
+    about = (path / "assets.extra" / "keras_attn.json").read_text("utf-8")
+    sums = alignments.sum(-1)[ids.T > 0] if len(alignments) else np.ones(1)
+    assert (alignments >= 0).all() and (sums <= 1 + 1e-5).all()
+    if "Window" not in about.replace("GlobalWindow", ""):  # others need not sum to 1
+        np.testing.assert_allclose(sums, 1, atol=1e-5)
     near = 0
     for i, row in enumerate(rows):
         target = [*row["target_ids"], *[0] * (ids.shape[1] - len(row["target_ids"]))]
@@ -79,6 +85,10 @@ def golden(model, path):
             near += 1
             continue
         assert of_ids["target_lengths"][i] == len(row["target_ids"])
+        if len(alignments):
+            found = alignments[:, i]
+            expected = of_ids["alignments"][i, : len(found), : found.shape[1]]
+            np.testing.assert_allclose(found, expected, atol=1e-5)
         scores = said["score"][i], of_ids["score"][i], score[i]
         assert close(scores, row["score"]).all(), (row, scores)
     return {"golden": len(rows) - near, "close calls": near}

@@ -10,6 +10,7 @@ Neither format has operations on text.
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import logging
 import shutil
@@ -101,25 +102,22 @@ def functions(model: Any, rows: int | None, whole: bool) -> dict[str, Any]:
         "step": traced(step, token=INTS, **steps.specs),
     }
     if whole:
-        found["greedy"] = traced(
-            lambda source_ids: greedy(model, source_ids), source_ids=source_ids
-        )
+        found["greedy"] = traced(functools.partial(greedy, steps), source_ids=source_ids)
     return found
 
 
-def greedy(model: Any, source_ids) -> dict[str, Any]:
+def greedy(steps: Steps, source_ids) -> dict[str, Any]:
     """Search greedily, in the graph, by the few operations that other runtimes have.
 
     Args:
-        model: A `Seq2Seq`, or an `Ensemble`.
+        steps: Of a `Seq2Seq`, or an `Ensemble`.
         source_ids: Int32 (B, S), rows that end with EOS, PAD behind it.
 
     Returns:
         `target_ids` int32 (B, T), PAD behind EOS, where T is the longest target of the batch, and
         `score` (B,), log p in nats.
     """
-    steps = Steps(model)
-    given = steps.encode(source_ids)
+    model, given = steps.model, steps.encode(source_ids)
     memory = {name: x for name, x in given.items() if name.startswith("memory_")}
     state = {name: x for name, x in given.items() if name.startswith("state_")}
     empty, rows = source_ids[:, 0] == EOS, tf.shape(source_ids)[0]
