@@ -42,8 +42,8 @@ CASES = {
 }
 PAGE = """# Decoding: what a search costs
 
-Median (least–most) of {rounds} rounds in turn, each contestant in a process of its own; ratios are
-within rounds. A time is that of one batch, encoder included, to {small_steps} tokens (small) or
+Median (least–most) of rounds in turn, each contestant in a process of its own; ratios are within
+rounds. A time is that of one batch, encoder included, to {small_steps} tokens (small) or
 {medium_steps} (medium), by models with the same weights in float32 unless said; the last column is
 how many tokens equal those of {base}. Small: {small}. Medium: {medium}. {surroundings}
 
@@ -71,9 +71,7 @@ def key(attention: str, name: str, batch: int, beam: int) -> str:
 def write(sections):
     """Write data, page and pictures."""
     reporting.save("decoding", sections)
-    rounds = [len(c["samples"]) for s in sections.values() for c in s["contestants"]]
     text = PAGE.format(
-        rounds=max(rounds),
         base=BASE,
         small_steps=SIZES["small"].steps,
         medium_steps=SIZES["medium"].steps,

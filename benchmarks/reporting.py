@@ -62,6 +62,12 @@ def best(section: dict[str, Any], family: str) -> dict[str, Any] | None:
     return min(measured, key=lambda c: c["seconds"]["median"], default=None)
 
 
+def measured(section: dict[str, Any]) -> str:
+    """Return when a section was measured, and in how many rounds."""
+    rounds = max(len(contestant["samples"]) for contestant in section["contestants"])
+    return f"{rounds} rounds, {section['when']}."
+
+
 def times(found: dict[str, float] | None) -> str:
     """Return a ratio and its range."""
     if not found:
@@ -123,7 +129,7 @@ def table(section: dict[str, Any], unit: str, check: str) -> str:
             checked(contestant),
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    text = "\n".join(lines)
+    text = "\n".join(lines) + f"\n\n{measured(section)}"
     if any(c["seconds"] and not c["counted"]["good"] for c in section["contestants"]):
         text += f"\n\n† Fewer than {ENOUGH} good samples: all were taken."
     return text + ("\n\nNot measured: " + " ".join(without) if without else "")

@@ -1,12 +1,13 @@
 """Whether training and frozen models ever fault: many fresh starts, and long runs.
 
-    python benchmarks/soak.py starts [--number 60]
+    python benchmarks/soak.py starts [--number 60] [--anew]
     python benchmarks/soak.py run [--minutes 60]
 
 A start is a new process that trains for a few steps, in float32 with default threads, or fast
 (`keras_attn.configure_cpu()`, `mixed_bfloat16`); then freezes its model, and has many threads ask
-it at once. A run is one process that trains fast all the time, with a new width of batches now and
-then. A fault is an exit code other than 0, or a loss that is no number. Results go to soak.json and
+it at once. A run is one process that trains fast all the time, with another decoder and other
+widths of batches every few minutes. Decoders are Luong's, Bahdanau's and input feeding, in turn. A
+fault is an exit code other than 0, or a loss that is no number. Results go to soak.json and
 soak.md beside this file.
 """
 
@@ -17,12 +18,13 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 HERE = Path(__file__).parent
 MODES = {"float32": {}, "fast": {"dtype": "mixed_bfloat16", "configure": True}}
-ATTENTIONS = ("luong", "bahdanau")
+ATTENTIONS = ("luong", "bahdanau", "feeding")
 PAGE = """# Soak: does anything ever fault?
 
 Made by `python benchmarks/soak.py starts` and `... run`; the counts are in soak.json.
@@ -33,7 +35,7 @@ Made by `python benchmarks/soak.py starts` and `... run`; the counts are in soak
 """
 
 
-def work(mode: str, attention: str, seconds: float) -> None:
+def work(mode: str, attentions: list[str], seconds: float) -> None:
     """Train for so many seconds, at least twice; then freeze, and ask from many threads."""
     import math
     from concurrent.futures import ThreadPoolExecutor
@@ -48,8 +50,9 @@ def work(mode: str, attention: str, seconds: float) -> None:
             SIZES["small"],
             source=8 + turn % 12,
             target=8 + turn % 7,
-            batches=1000 if seconds else 20,
+            batches=250 if seconds else 20,
         )
+        attention = attentions[turn % len(attentions)]
         loss = product.training(size, attention, **MODES[mode]).run()
         assert math.isfinite(loss), loss
         turn += 1
@@ -60,9 +63,9 @@ def work(mode: str, attention: str, seconds: float) -> None:
         list(pool.map(lambda rows: model.search(rows, max_length=8), ids))
 
 
-def apart(mode: str, attention: str, seconds: float) -> dict:
+def apart(mode: str, attentions: Sequence[str], seconds: float) -> dict:
     """Work in a new process, and say how it ended."""
-    command = [sys.executable, __file__, "one", "--of", mode, attention, str(seconds)]
+    command = [sys.executable, __file__, "one", "--of", mode, ",".join(attentions), str(seconds)]
     begun = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True)
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
@@ -92,24 +95,27 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=("starts", "run", "one"))
     parser.add_argument("--number", type=int, default=60, help="starts of each mode")
+    parser.add_argument("--anew", action="store_true", help="forget the starts of before")
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--of", nargs=3, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.what == "one":
-        mode, attention, seconds = given.of
-        work(mode, attention, float(seconds))
+        mode, attentions, seconds = given.of
+        work(mode, attentions.split(","), float(seconds))
         return
     path = HERE / "soak.json"
     results = json.loads(path.read_text()) if path.exists() else {}
     if given.what == "run":
         key = f"run, fast, {given.minutes:g} minutes"
-        results[key] = [apart("fast", "luong", given.minutes * 60)]
+        results[key] = [apart("fast", ATTENTIONS, given.minutes * 60)]
     else:
+        if given.anew:
+            results = {what: ends for what, ends in results.items() if "starts" not in what}
         for turn in range(given.number):
             for mode in MODES:
                 ends = results.setdefault(f"fresh starts, {mode}", [])
                 if len(ends) <= turn:
-                    ends.append(apart(mode, ATTENTIONS[turn % 2], 0))
+                    ends.append(apart(mode, [ATTENTIONS[turn % len(ATTENTIONS)]], 0))
                     print(mode, turn + 1, ends[-1]["code"], ends[-1]["seconds"], flush=True)
                     save(results)
     save(results)

@@ -57,8 +57,8 @@ CONTESTANTS = {"luong": LUONG, "bahdanau": BAHDANAU, "feeding": FEEDING}
 ONE_ATTENTION = ("tutorial", "opennmt")  # families without a choice
 PAGE = """# Training: what a step costs
 
-Median (least–most) of {rounds} rounds in turn, each contestant in a process of its own; ratios are
-within rounds. One-layer LSTM encoder and decoder, float32 unless said, the same batches, first
+Median (least–most) of rounds in turn, each contestant in a process of its own; ratios are within
+rounds. One-layer LSTM encoder and decoder, float32 unless said, the same batches, first
 weights and Adam for all; the last column is the loss after {batches} steps from these weights.
 Small: {small}. Medium: {medium}. Lengths are half of that to all of it. {surroundings}
 
@@ -90,9 +90,7 @@ def described(size: Size) -> str:
 def write(sections):
     """Write data, page and pictures."""
     reporting.save("training", sections)
-    rounds = [len(c["samples"]) for s in sections.values() for c in s["contestants"]]
     text = PAGE.format(
-        rounds=max(rounds),
         batches=SIZES["small"].batches,
         surroundings=reporting.surroundings(sections),
         **{name: described(size) for name, size in SIZES.items()},

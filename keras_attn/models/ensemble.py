@@ -13,6 +13,7 @@ from keras_attn.models.frozen import Frozen
 from keras_attn.models.generation import Generation
 from keras_attn.models.runner import Runner
 from keras_attn.models.seq2seq import Seq2Seq, copied
+from keras_attn.search import of_log_p
 
 SAME = ("source", "target", "max_source", "max_target")
 
@@ -117,6 +118,10 @@ class Ensemble(Generation):
     def log_probabilities(self, logits):
         """Return what `step` gives as it is: log p already."""
         return logits
+
+    def scored(self, logits):
+        """Return what `step` gives as the scores of a search's step."""
+        return of_log_p(logits)
 
     def log_likelihood(self, source_ids, target_in, target_out):
         """Return log p of targets, nats (B,); ids (B, S), (B, T) and (B, T)."""

@@ -52,6 +52,10 @@ class Frozen(Generation):
         """Return log p of what `step` gives, see `Seq2Seq.log_probabilities`."""
         return self._model.log_probabilities(logits)
 
+    def scored(self, logits):
+        """Return the scores of a search's step, see `Seq2Seq.scored`."""
+        return self._model.scored(logits)
+
     def log_likelihood(self, source_ids, target_in, target_out):
         """Return log p of targets, nats (B,), see `Seq2Seq.log_likelihood`."""
         return self._model.log_likelihood(source_ids, target_in, target_out)

@@ -32,7 +32,7 @@ class Generation:
     """What `Seq2Seq` and `Ensemble` answer.
 
     They have the vocabularies `source` and `target`, a `codec`, the limits `max_source` and
-    `max_target`, `attends`, and the functions `encode`, `step`, `stepper`, `log_probabilities` and
+    `max_target`, `attends`, and the functions `encode`, `step`, `stepper`, `scored` and
     `log_likelihood`.
     """
 

@@ -18,6 +18,7 @@ from keras_attn.layers.unroll import unroll
 from keras_attn.models import folding, stepping
 from keras_attn.models.terms import StepTerms, Trained
 from keras_attn.models.unrolling import unrolled
+from keras_attn.search import of_log_p, of_logits
 from keras_attn.text.codec import Codec, CopyCodec
 from keras_attn.training import losses
 from keras_attn.training.metrics import auto as auto_metrics
@@ -237,6 +238,12 @@ class Network(keras.Model):
         copies = tf.range(tf.shape(logits)[-1]) >= self.target_size
         nothing = tf.constant(float("-inf"), log_p.dtype)
         return tf.where(copies & (logits < IMPOSSIBLE), nothing, log_p)
+
+    def scored(self, logits):
+        """Return what `step` gives, (N, V), as the scores of a search's step."""
+        if self.decoder.gate.copies or self.overrides("log_probabilities"):
+            return of_log_p(self.log_probabilities(logits))
+        return of_logits(logits)
 
     def log_likelihood(self, source_ids, target_in, target_out):
         """Return log p of targets, nats (B,); ids (B, S), (B, T) and (B, T)."""

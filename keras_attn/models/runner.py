@@ -39,7 +39,7 @@ def searched(model, source_ids, settings: Settings, how: Any, *, width: int, ste
     """Search the best targets of each source, or draw some, in the graph.
 
     Args:
-        model: Has `encode`, `stepper` and `log_probabilities`.
+        model: Has `encode`, `stepper` and `scored`.
         source_ids: Int (B, S), rows that end with EOS, PAD behind it. A source without tokens
             forces EOS at the first step.
         settings: `Settings`.
@@ -59,7 +59,7 @@ def _parts(model, source_ids, stepper, settings, how, width, steps):
 
     def step(token_ids, state):
         logits, alignments, state = stepper(token_ids, state)
-        return model.log_probabilities(logits), alignments, state
+        return model.scored(logits), alignments, state
 
     settings = _with_ends(clamped(settings, steps), source_ids)
     choice = choice_of(how, width, settings.max_length, tf.not_equal(source_ids, PAD))
@@ -181,9 +181,9 @@ class Runner:
             step, choice, rules = parts(source_ids, memory, settings, how, steps)
             batch = tf.shape(source_ids)[0]
             token = tf.zeros([batch], tf.int64)
-            log_p, alignments, _ = step(token, state)  # for its dtype and width alone
+            scores, alignments, _ = step(token, state)  # for its dtype and width alone
             length = tf.shape(alignments)[1]
-            return memory, begin(state, choice, rules, batch, length, log_p.dtype)
+            return memory, begin(state, choice, rules, batch, length, scores.values.dtype)
 
         def following(t, walk, memory, source_ids, settings, how, steps):
             step, choice, rules = parts(source_ids, memory, settings, how, steps)

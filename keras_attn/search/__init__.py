@@ -4,6 +4,7 @@ from keras_attn.search.beam import Beam, Ranking
 from keras_attn.search.loop import Choice, Rule, advance, begin, search
 from keras_attn.search.rules import Forbidden, Members, NoRepeat, Occasional, Prefix
 from keras_attn.search.sample import Draw, Sample, fold
+from keras_attn.search.scores import Scores, of_log_p, of_logits
 from keras_attn.search.settings import Settings, choice_of, clamped, plain, rules_of
 from keras_attn.search.trie import NO_TRIE, Trie, depth_of, trie_of
 
@@ -21,6 +22,7 @@ __all__ = [
     "Ranking",
     "Rule",
     "Sample",
+    "Scores",
     "Trie",
     "advance",
     "begin",
@@ -28,6 +30,8 @@ __all__ = [
     "clamped",
     "depth_of",
     "fold",
+    "of_log_p",
+    "of_logits",
     "plain",
     "rules_of",
     "search",

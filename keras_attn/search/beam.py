@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from keras_attn.search.largest import largest
 from keras_attn.search.loop import Choice, Chosen, Slots, first_slots
 from keras_attn.types import EOS, PAD
 
@@ -70,8 +71,8 @@ class Beam(Choice):
 
     def choose(self, t, allowed, alignments, slots, carried):
         """See `Choice.choose`."""
-        number = tf.minimum(self.width, tf.shape(allowed)[-1])
-        gains, tokens = tf.math.top_k(allowed, number)  # (B, K, K'), each slot's own best
+        gains, tokens = self._own_best(allowed)
+        number = tf.shape(gains)[-1]
         scores = slots.score[..., None] + gains
         ranks = scores / self._length(t + 1, scores.dtype)[..., None]
         if self.covers:
@@ -81,7 +82,7 @@ class Beam(Choice):
         ended = slots.ended[..., None]  # those have themselves alone, as they are
         itself = tf.where(tf.range(number) == 0, slots.rank[..., None], float("-inf"))
         ranks = tf.where(ended, itself, ranks)
-        tokens = tf.where(ended, tf.cast(PAD, tf.int64), tf.cast(tokens, tf.int64))
+        tokens = tf.where(ended, tf.cast(PAD, tf.int64), tokens)
         ranks, picked, parent = self._best(ranks)
         ranks = tf.where(self.kept, ranks, float("-inf"))
         there = ranks > float("-inf")
@@ -97,6 +98,15 @@ class Beam(Choice):
         """See `Choice.shown`: the best `num_return`."""
         wanted = tf.range(self.width, dtype=tf.int64) < self.num_return[:, None]
         return tf.where(wanted, slots.score, float("-inf"))
+
+    def _own_best(self, allowed):
+        """Return the largest log p of each slot and their tokens, (B, K, K') both."""
+        batch, _, size = tf.unstack(tf.shape(allowed.values))
+        rows = tf.reshape(allowed.values, [-1, size])
+        rows.set_shape([None, allowed.values.shape[-1]])
+        values, tokens = largest(rows, self.width)
+        shape = [batch, self.width, tf.shape(values)[-1]]
+        return allowed.log_p(tf.reshape(values, shape)), tf.reshape(tokens, shape)
 
     def _best(self, ranks):
         """Find the K best of the candidates of all slots of a source.

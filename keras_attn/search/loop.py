@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from keras_attn.search.scores import Scores, scores_of
 from keras_attn.types import BOS, EOS, PAD, SearchResult
 
 
@@ -93,12 +94,12 @@ class Choice:
         """
         raise NotImplementedError
 
-    def choose(self, t, allowed, alignments, slots: Slots, carried: tuple) -> Chosen:
+    def choose(self, t, allowed: Scores, alignments, slots: Slots, carried: tuple) -> Chosen:
         """Pick the next tokens.
 
         Args:
             t: Int64 (), steps taken so far.
-            allowed: Float (B, K, V), log p, -inf where a token is forbidden.
+            allowed: `Scores` (B, K, V), values -inf where a token is forbidden.
             alignments: Float (B, K, S).
             slots: As they were.
             carried: The state.
@@ -123,14 +124,15 @@ class Rule:
         """Return the state (N, ...) before the first step of N rows."""
         return ()
 
-    def restrict(self, t, allowed, state: tuple, log_p):
-        """Return log p (N, V), -inf where the next token is forbidden.
+    def restrict(self, t, allowed, state: tuple, values):
+        """Return what tokens score (N, V), -inf where the next token is forbidden.
 
         Args:
             t: Int64 (), steps taken so far.
-            allowed: Float (N, V), log p with -inf where the rules before have forbidden a token.
+            allowed: Float (N, V), the values of `Scores` with -inf where the rules before have
+                forbidden a token.
             state: From `begin` or `advance`, rows in the order of their slots.
-            log_p: Float (N, V), as the model gives it.
+            values: Float (N, V), as the model gives them.
         """
         raise NotImplementedError
 
@@ -159,12 +161,14 @@ def begin(state, choice: Choice, rules, batch, length, dtype) -> Walk:
 def advance(step, choice: Choice, rules, t, walk: Walk) -> tuple[Trace, Walk]:
     """Take one step of a search."""
     batch, width = tf.shape(walk.slots.token)[0], choice.width
-    log_p, alignments, state = step(tf.reshape(walk.slots.token, [-1]), walk.state)
-    allowed = log_p = tf.where(log_p > float("-inf"), log_p, float("-inf"))  # NaN too
+    given, alignments, state = step(tf.reshape(walk.slots.token, [-1]), walk.state)
+    scores = scores_of(given)
+    allowed = scores.values
     for rule, carried in zip(rules, walk.rules, strict=True):
-        allowed = rule.restrict(t, allowed, carried, log_p)
-    alignments, allowed = (_by_slot(x, batch, width) for x in (alignments, allowed))
-    chosen = choice.choose(t, allowed, alignments, walk.slots, walk.carried)
+        allowed = rule.restrict(t, allowed, carried, scores.values)
+    parts = alignments, allowed, scores.highest, scores.total
+    alignments, *allowed = (_by_slot(x, batch, width) for x in parts)
+    chosen = choice.choose(t, Scores(*allowed), alignments, walk.slots, walk.carried)
     state, carried = tf.nest.pack_sequence_as(walk.state, tf.nest.flatten(state)), walk.rules
     if choice.reorders:
         first = tf.range(tf.cast(batch, tf.int64))[:, None] * width
@@ -193,8 +197,8 @@ def search(step, state, choice: Choice, rules, *, batch, steps) -> SearchResult:
 
     Args:
         step: Function of (token_ids int64 (N,), state) that returns log p (N, V), at least float32
-            and at most 0, alignments (N, S) and the next state, of the same structure, shapes and
-            dtypes. N = B*K: row n belongs to source n // K.
+            and at most 0, or `Scores`; alignments (N, S); and the next state, of the same
+            structure, shapes and dtypes. N = B*K: row n belongs to source n // K.
         state: Nested tuples of tensors (B, ...).
         choice: What picks tokens.
         rules: What forbids tokens, in this order.
@@ -234,8 +238,9 @@ def search(step, state, choice: Choice, rules, *, batch, steps) -> SearchResult:
 def _outputs(step, state, batch, width):
     """Return the dtypes of a `Trace` and the source's length, of a step that the graph prunes."""
     rows = tf.nest.map_structure(lambda x: repeated(x, width), state)
-    log_p, alignments, _ = step(tf.fill([batch * width], tf.cast(BOS, tf.int64)), rows)
-    return (tf.int64, log_p.dtype, tf.int64, alignments.dtype), tf.shape(alignments)[-1]
+    given, alignments, _ = step(tf.fill([batch * width], tf.cast(BOS, tf.int64)), rows)
+    dtype = scores_of(given).values.dtype
+    return (tf.int64, dtype, tf.int64, alignments.dtype), tf.shape(alignments)[-1]
 
 
 def _followed(trace: Trace, choice: Choice, length) -> Trace:

@@ -26,7 +26,7 @@ class Forbidden(Rule):
         self.ids = tf.concat([always, tf.zeros_like(least) + EOS], axis=1)
         self.until = tf.concat([tf.fill(tf.shape(always), tf.int64.max), least], axis=1)
 
-    def restrict(self, t, allowed, state, log_p):
+    def restrict(self, t, allowed, state, values):
         """See `Rule.restrict`."""
         return without(allowed, self.ids, t + 1 < self.until)
 
@@ -53,7 +53,7 @@ class NoRepeat(Rule):
         nothing = tf.zeros([rows, tf.shape(self.places)[0]], tf.int64)
         return nothing, nothing
 
-    def restrict(self, t, allowed, state, log_p):
+    def restrict(self, t, allowed, state, values):
         """See `Rule.restrict`."""
         tokens, equal = state
         twice = (self.places < t) & (self.n > 0) & (equal >= self.n - 1)
@@ -87,7 +87,7 @@ class Members(Rule):
         """See `Rule.begin`."""
         return (tf.zeros([rows], tf.int64),)
 
-    def restrict(self, t, allowed, state, log_p):
+    def restrict(self, t, allowed, state, values):
         """See `Rule.restrict`."""
         _, tokens, there = self._edges(state[0])
         values = tf.where(there, tf.gather(allowed, tokens, batch_dims=1), float("-inf"))
@@ -124,12 +124,12 @@ class Prefix(Rule):
         self.places = tf.range(tf.shape(self.prefix, tf.int64)[1])
         self.active = tf.reduce_any(self.prefix != PAD)
 
-    def restrict(self, t, allowed, state, log_p):
+    def restrict(self, t, allowed, state, values):
         """See `Rule.restrict`."""
         here = tf.where(self.places == t, self.prefix, tf.zeros_like(self.prefix))
         token = tf.reduce_sum(here, axis=1)[:, None]  # (N, 1)
-        only = tf.range(tf.shape(log_p, tf.int64)[1]) == token
-        return tf.where(token == PAD, allowed, tf.where(only, log_p, nowhere(log_p)))
+        only = tf.range(tf.shape(values, tf.int64)[1]) == token
+        return tf.where(token == PAD, allowed, tf.where(only, values, nowhere(values)))
 
 
 class Occasional(Rule):
@@ -147,13 +147,13 @@ class Occasional(Rule):
         """See `Rule.begin`."""
         return tuple(rule.begin(rows) for rule in self.rules)
 
-    def restrict(self, t, allowed, state, log_p):
+    def restrict(self, t, allowed, state, values):
         """See `Rule.restrict`."""
 
         def restricted():
             found = allowed
             for rule, carried in zip(self.rules, state, strict=True):
-                found = rule.restrict(t, found, carried, log_p)
+                found = rule.restrict(t, found, carried, values)
             return found
 
         return tf.cond(self.active, restricted, lambda: allowed)
@@ -170,20 +170,20 @@ class Occasional(Rule):
         return tf.cond(self.active, advanced, lambda: state)
 
 
-def nowhere(log_p):
-    """Return -inf in the shape of log p."""
-    return tf.fill(tf.shape(log_p), tf.constant(float("-inf"), log_p.dtype))
+def nowhere(values):
+    """Return -inf in the shape of the values."""
+    return tf.fill(tf.shape(values), tf.constant(float("-inf"), values.dtype))
 
 
-def without(log_p, ids, forbidden):
-    """Return log p (N, V), -inf at those ids (N, M) that are forbidden, bool (N, M).
+def without(values, ids, forbidden):
+    """Return the values (N, V), -inf at those ids (N, M) that are forbidden, bool (N, M).
 
     What is no id of the vocabulary is left out.
     """
-    known = forbidden & (ids >= 0) & (ids < tf.shape(log_p, tf.int64)[1])
-    least, most = (tf.constant(x, log_p.dtype) for x in (float("-inf"), float("inf")))
+    known = forbidden & (ids >= 0) & (ids < tf.shape(values, tf.int64)[1])
+    least, most = (tf.constant(x, values.dtype) for x in (float("-inf"), float("inf")))
     places = _places(tf.where(known, ids, tf.zeros_like(ids)))
-    return tf.tensor_scatter_nd_min(log_p, places, tf.where(known, least, most))
+    return tf.tensor_scatter_nd_min(values, places, tf.where(known, least, most))
 
 
 def _places(ids):

@@ -61,7 +61,8 @@ class Sample(Choice):
 
     def choose(self, t, allowed, alignments, slots, carried):
         """See `Choice.choose`."""
-        log_p, tokens = tf.math.top_k(allowed, tf.shape(allowed)[-1])  # (B, K, V), falling
+        log_p, tokens = tf.math.top_k(allowed.values, tf.shape(allowed.values)[-1])  # falling
+        log_p = allowed.log_p(log_p)  # (B, K, V)
         index = self._drawn(t, log_p)[..., None]
         gained = tf.gather(log_p, index, batch_dims=2)[..., 0]
         token = tf.cast(tf.gather(tokens, index, batch_dims=2)[..., 0], tf.int64)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from keras_attn.kernels import cores, doctor
 
+TRAINING = Path(__file__).parents[2] / "benchmarks" / "training.json"
 INFO = "processor\t: 0\nflags\t\t: fpu avx2 amx_bf16 avx512_bf16\n\nprocessor\t: 1\nflags\t: fpu\n"
 
 
@@ -48,3 +52,24 @@ def test_onednn(monkeypatch, value, on):
 
 def test_the_library_says_where_recurrences_run():
     assert "kernels" in found()["GPU"].found or "cuDNN" in found()["GPU"].found
+
+
+@pytest.mark.parametrize("what", doctor.GAINS)
+def test_gains_are_those_of_the_benchmark(what):
+    times = []
+    for section in json.loads(TRAINING.read_text()).values():
+        medians = {
+            c["label"]: c["seconds"]["median"] for c in section["contestants"] if c["seconds"]
+        }
+        if f"keras_attn, {what}" in medians:
+            times.append(medians["keras_attn"] / medians[f"keras_attn, {what}"])
+    assert len(times) >= 4
+    assert (round(min(times), 1), round(max(times), 1)) == doctor.GAINS[what]
+
+
+def test_advice_names_its_gain(monkeypatch):
+    monkeypatch.setattr(cores, "available", lambda: 2)
+    monkeypatch.setattr(cores, "_parts", 1)
+    monkeypatch.setattr(doctor, "flags", lambda: {"amx_bf16"})
+    assert "1.1 to 1.5 times" in found()["threads"].advice
+    assert "1.4 to 1.8 times" in found()["bfloat16"].advice
