@@ -118,7 +118,9 @@ def main():
     parser.add_argument("--batch", type=int, action="append", help="all by default")
     parser.add_argument("--beam", type=int, action="append", help="all by default")
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--only", default="", help="contestants whose labels have this")
+    parser.add_argument(
+        "--only", default="", help="contestants whose labels have this; shown, but not written"
+    )
     arguments = parser.parse_args()
     sections = reporting.load("decoding")
     for attention in arguments.attention or CASES:
@@ -131,9 +133,10 @@ def main():
                         show(key(attention, name, batch, beam), end="\n")
                         size = replace(SIZES[name], batch=batch, beam=beam)
                         found = team.measure(size, arguments.rounds, BASE)
-                        sections[key(attention, name, batch, beam)] = found
-                        write(sections)
-    print((HERE / "decoding.md").read_text())
+                        print(reporting.table(found, "batch", "tokens"))
+                        if not arguments.only:
+                            sections[key(attention, name, batch, beam)] = found
+                            write(sections)
 
 
 if __name__ == "__main__":

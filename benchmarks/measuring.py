@@ -44,6 +44,12 @@ def _hash(_=None):
     hashlib.sha256(_bytes).digest()
 
 
+def commit() -> str:
+    """Return the commit that is checked out, with a + where files differ from it."""
+    asked = ["git", "-C", str(HERE), "describe", "--always", "--abbrev=12", "--dirty=+"]
+    return subprocess.run(asked, capture_output=True, text=True).stdout.strip()
+
+
 def canary() -> float:
     """Return how much faster two threads are than one: 2 if both cores are ours, 1 if one is."""
     begun = time.perf_counter()
@@ -228,6 +234,7 @@ class Team:
             "size": {**asdict(size), "text": str(size)},
             "base": base,
             "when": datetime.now(UTC).strftime("%Y-%m-%d"),
+            "commit": commit(),
             "machine": machine(),
             "contestants": list(summed_up(found, base).values()),
         }

@@ -63,9 +63,10 @@ def best(section: dict[str, Any], family: str) -> dict[str, Any] | None:
 
 
 def measured(section: dict[str, Any]) -> str:
-    """Return when a section was measured, and in how many rounds."""
+    """Return in how many rounds a section was measured, when, and at which commit."""
     rounds = max(len(contestant["samples"]) for contestant in section["contestants"])
-    return f"{rounds} rounds, {section['when']}."
+    at = f", at {section['commit']}" if section.get("commit") else ""
+    return f"{rounds} rounds, {section['when']}{at}."
 
 
 def times(found: dict[str, float] | None) -> str:

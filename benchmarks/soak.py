@@ -7,8 +7,8 @@ A start is a new process that trains for a few steps, in float32 with default th
 (`keras_attn.configure_cpu()`, `mixed_bfloat16`); then freezes its model, and has many threads ask
 it at once. A run is one process that trains fast all the time, with another decoder and other
 widths of batches every few minutes. Decoders are Luong's, Bahdanau's and input feeding, in turn. A
-fault is an exit code other than 0, or a loss that is no number. Results go to soak.json and
-soak.md beside this file.
+fault is an exit code other than 0, a loss that is no number, or a process that hangs. Results go to
+soak.json and soak.md beside this file.
 """
 
 from __future__ import annotations
@@ -22,15 +22,18 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from measuring import commit
+
 HERE = Path(__file__).parent
+LONGEST_START = 600  # seconds; what takes longer hangs
 MODES = {"float32": {}, "fast": {"dtype": "mixed_bfloat16", "configure": True}}
 ATTENTIONS = ("luong", "bahdanau", "feeding")
 PAGE = """# Soak: does anything ever fault?
 
 Made by `python benchmarks/soak.py starts` and `... run`; the counts are in soak.json.
 
-| what | times | faults | when |
-|---|---|---|---|
+| what | decoders | processes | steps of each | faults | when | commit |
+|---|---|---|---|---|---|---|
 {rows}
 """
 
@@ -67,14 +70,22 @@ def apart(mode: str, attentions: Sequence[str], seconds: float) -> dict:
     """Work in a new process, and say how it ended."""
     command = [sys.executable, __file__, "one", "--of", mode, ",".join(attentions), str(seconds)]
     begun = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True)
-    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=seconds + LONGEST_START
+        )
+        code, told, error = done.returncode, done.stdout, done.stderr[-500:]
+    except subprocess.TimeoutExpired:
+        code, told, error = -1, "", "it hung"
+    lines = [line for line in told.splitlines() if line.startswith("{")]
     return {
-        "code": done.returncode,
+        "decoders": list(attentions),
+        "code": code,
         "seconds": round(time.perf_counter() - begun, 1),
         "last": json.loads(lines[-1]) if lines else {},
-        "error": "" if done.returncode == 0 else done.stderr[-500:],
+        "error": "" if code == 0 else error,
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": commit(),
     }
 
 
@@ -84,9 +95,12 @@ def save(results: dict) -> None:
     rows = []
     for what, ends in results.items():
         faults = [end for end in ends if end["code"] != 0]
-        steps = sum(end["last"].get("steps", 0) for end in ends)
-        days = f"{ends[0]['at'][:10]}"
-        rows.append(f"| {what}, {steps:,} steps | {len(ends)} | {len(faults)} | {days} |")
+        steps = sorted({end["last"].get("steps", 0) for end in ends})
+        decoders = ", ".join(dict.fromkeys(name for end in ends for name in end["decoders"]))
+        of_each = "–".join(f"{number:,}" for number in dict.fromkeys((steps[0], steps[-1])))
+        commits = ", ".join(dict.fromkeys(end["commit"] for end in ends))
+        cells = (what, decoders, len(ends), of_each, len(faults), ends[0]["at"][:10], commits)
+        rows.append(f"| {' | '.join(map(str, cells))} |")
     (HERE / "soak.md").write_text(PAGE.format(rows="\n".join(rows)))
 
 

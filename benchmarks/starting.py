@@ -27,6 +27,7 @@ from measuring import (
     Contestant,
     busy,
     canary,
+    commit,
     machine,
     show,
     spread,
@@ -40,6 +41,11 @@ CONTESTANTS = [
     Contestant("keras_attn, fast", "product.starting", FAST),
     Contestant("keras_attn, frozen", "product.starting", {"frozen": True}),
     Contestant("keras_attn, frozen, cached", "product.starting", {"frozen": True, "cached": True}),
+    Contestant(
+        "keras_attn, from a file, frozen, cached",
+        "product.starting",
+        {"frozen": True, "cached": True, "stored": True},
+    ),
     Contestant("Keras", "stock_keras.starting"),
     Contestant("PyTorch", "pytorch.starting"),
 ]
@@ -49,7 +55,8 @@ PAGE = """# Starting: what a new process costs
 Median (least–most) of {rounds} new processes of each in turn, seconds from the start of the process
 until the library is imported, the model is built, and the work is done once; the most memory that
 it had. The {size} model, batches of one; files are in the system's cache. "Cached": after
-`keras_attn.cache_compiled()`, where a process before has compiled. {surroundings}
+`keras_attn.cache_compiled()`, where a process before has compiled. "From a file": the model comes
+with its tokenisers from a `.keras` file, and generates a string. {surroundings}
 
 ![Bars](starting.png)
 {tables}
@@ -98,6 +105,7 @@ def measure(size, rounds: int) -> dict:
         what: {
             "size": {**asdict(size), "text": str(size)},
             "when": datetime.now(UTC).strftime("%Y-%m-%d"),
+            "commit": commit(),
             "machine": machine(),
             "contestants": [
                 {**asdict(c), "family": c.family, "facts": {}, "samples": []} for c in CONTESTANTS

@@ -128,7 +128,9 @@ def main():
     parser.add_argument("--size", choices=SIZES, action="append", help="all by default")
     parser.add_argument("--attention", choices=TITLES, action="append", help="all by default")
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--only", default="", help="contestants whose labels have this")
+    parser.add_argument(
+        "--only", default="", help="contestants whose labels have this; shown, but not written"
+    )
     arguments = parser.parse_args()
     sections = reporting.load("training")
     for attention in arguments.attention or TITLES:
@@ -136,9 +138,10 @@ def main():
             show(f"{attention} {name}", end="\n")
             with Team(of(attention, arguments.only)) as team:
                 found = team.measure(SIZES[name], arguments.rounds, BASE)
-            sections[f"{attention} {name}"] = found
-            write(sections)
-    print((HERE / "training.md").read_text())
+            print(reporting.table(found, "step", "loss"))
+            if not arguments.only:
+                sections[f"{attention} {name}"] = found
+                write(sections)
 
 
 if __name__ == "__main__":

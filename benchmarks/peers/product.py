@@ -7,11 +7,12 @@ import functools
 import tempfile
 from pathlib import Path
 
+import keras
 import tensorflow as tf
 from sizes import EOS, NotThere, Size, Work, batches, sources, weights
 
 import keras_attn
-from keras_attn import zoo
+from keras_attn import text, zoo
 from peers.feeding import dataset
 
 ATTENTIONS = {
@@ -142,14 +143,39 @@ def generating(
     return Work(run, parameters, 1, {"threads": threads()})
 
 
+def from_file(size: Size):
+    """Return the model of a file with tokenisers, which is written once."""
+    file = Path(tempfile.gettempdir(), "keras_attn_starting.keras")
+    if not file.exists():
+        letters = text.CharacterTokenizer.learn(
+            ["".join(map(chr, range(65, 61 + size.vocabulary)))]
+        )
+        options = {"embedding_size": size.embedding, "units": size.units, "bidirectional": False}
+        zoo.build("attention", source=letters, target=letters, **options).save(file)
+    return keras.saving.load_model(file, compile=False)
+
+
 def starting(
-    size: Size, told, what: str, dtype="float32", configure=False, frozen=False, cached=False
+    size: Size,
+    told,
+    what: str,
+    dtype="float32",
+    configure=False,
+    frozen=False,
+    cached=False,
+    stored=False,
 ):
     """Train for one step, or generate once, in a new process."""
     if cached:
         keras_attn.cache_compiled(Path(tempfile.gettempdir(), "keras_attn_starting"))
     common = {"dtype": dtype, "configure": configure}
-    if what == "training":
+    if stored and what == "training":
+        raise NotThere("what is stored is asked, not trained")
+    if stored:
+        model = from_file(size).freeze()
+        told("built")
+        model.generate("ABCDEFGHIJKL"[: size.source], max_length=size.steps)
+    elif what == "training":
         if configure:
             configured()
         model = built(size, "luong", dtype)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from pathlib import Path
 from typing import NamedTuple
 
@@ -76,22 +77,30 @@ def _gain(what):
 
 
 def _onednn():
-    if os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1") in ("1", "true", "True"):
-        return Finding("oneDNN", "on")
-    advice = "unset TF_ENABLE_ONEDNN_OPTS: products are slower, and in bfloat16 very much so"
-    return Finding("oneDNN", "off", advice)
+    if os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1") not in ("1", "true", "True"):
+        advice = "unset TF_ENABLE_ONEDNN_OPTS: products are slower, and in bfloat16 very much so"
+        return Finding("oneDNN", "off", advice)
+    if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
+        return Finding("oneDNN", "unknown: TensorFlow turns it on by itself on Linux, x86_64")
+    return Finding("oneDNN", "on")
 
 
 def _half_precision():
     known = flags()
     has = [name for name in HALF if name in known]
+    if tf.config.list_physical_devices("GPU"):
+        return Finding("bfloat16", "a matter of the GPU's kind, which is not looked at")
     if not known:
         return Finding("bfloat16", "unknown: the system does not tell what the processor has")
     if not has:
         return Finding("bfloat16", "no instructions for it: dtype='mixed_bfloat16' would be slower")
-    least, most = GAINS["fast"]
+    if _onednn().found == "off":
+        return Finding("bfloat16", f"slow without oneDNN ({', '.join(has)})")
     advice = (
-        'train with dtype="mixed_bfloat16": weights and states stay float32. '
-        f"{_gain('bfloat16')}, and {least} to {most} times by both"
+        'build with dtype="mixed_bfloat16" (keras-attn train ... -o dtype=mixed_bfloat16): weights '
+        f"and states of recurrences stay float32. {_gain('bfloat16')}"
     )
+    if cores.available() > 1:
+        least, most = GAINS["fast"]
+        advice += f", and {least} to {most} times by both"
     return Finding("bfloat16", f"fast ({', '.join(has)})", advice)

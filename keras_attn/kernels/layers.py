@@ -28,6 +28,11 @@ def plain():
         _plain.reset(token)
 
 
+def is_plain() -> bool:
+    """Return whether `plain` is open."""
+    return _plain.get()
+
+
 def applies(layer, training: bool) -> bool:
     """Return whether the fast recurrence stands for `layer`: the one place where that is decided.
 

@@ -121,7 +121,7 @@ class Ensemble(Generation):
 
     def scored(self, logits):
         """Return what `step` gives as the scores of a search's step."""
-        return of_log_p(logits)
+        return of_log_p(self.log_probabilities(logits))
 
     def log_likelihood(self, source_ids, target_in, target_out):
         """Return log p of targets, nats (B,); ids (B, S), (B, T) and (B, T)."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_attn import kernels
 from keras_attn.search import (
     Draw,
     Ranking,
@@ -198,18 +199,20 @@ class Runner:
 
     def _made(self, key, make):
         """Return the graph of a key, made at most once, whatever threads ask."""
-        if key not in self._graphs:
+        key = (*key, kernels.is_plain())
+        graph = self._graphs.get(key)
+        if graph is None:
             with self._lock:
-                if key not in self._graphs:
-                    self._graphs[key] = make()
-        return self._graphs[key]
+                graph = self._graphs.get(key) or make()
+                self._graphs[key] = graph
+        return graph
 
     def _of_texts(self, name, make):
         """Return a graph with tokenisers, made once for each time that their tables were built."""
         key = name, self.model.codec.builds()
         graph = self._made(key, make)
         for other in list(self._graphs):
-            if other[0] == name and other != key:
+            if other[0] == name and other[1] != key[1]:
                 self._graphs.pop(other, None)  # nobody asks it any more
         return graph
 

@@ -36,7 +36,7 @@ def _by_blocks(x, k, number):
     filled = tf.pad(x, [[0, 0], [0, number * BLOCK - x.shape[-1]]], constant_values=float("-inf"))
     blocks = tf.reshape(filled, [-1, number, BLOCK])
     _, best = tf.math.top_k(tf.reduce_max(blocks, axis=-1), k)
-    best = tf.cast(-tf.math.top_k(-tf.cast(best, x.dtype), k).values, tf.int64)  # rising
+    best = tf.cast(-tf.math.top_k(-tf.cast(best, tf.float32), k).values, tf.int64)  # rising
     candidates = tf.reshape(tf.gather(blocks, best, batch_dims=1), [-1, k * BLOCK])
     values, at = tf.math.top_k(candidates, k)
     at = tf.cast(at, tf.int64)

@@ -30,7 +30,9 @@ class Scores(NamedTuple):
 
 
 def of_logits(logits) -> Scores:
-    """Return the scores of logits (..., V): log p is their log-softmax."""
+    """Return the scores of logits (..., V), at least float32: log p is their log-softmax."""
+    if logits.dtype.size < 4:
+        logits = tf.cast(logits, tf.float32)
     highest = tf.reduce_max(logits, axis=-1, keepdims=True)
     sums = tf.reduce_sum(tf.exp(logits - highest), axis=-1, keepdims=True)
     return Scores(logits, highest, tf.math.log(sums))

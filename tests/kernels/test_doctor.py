@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 from pathlib import Path
 
 import pytest
@@ -46,8 +47,22 @@ def test_splitting_is_advised_until_it_is_done(monkeypatch):
 @pytest.mark.parametrize("value, on", [("0", False), ("1", True)])
 def test_onednn(monkeypatch, value, on):
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", value)
+    monkeypatch.setattr(doctor, "flags", lambda: {"amx_bf16"})
+    monkeypatch.setattr(platform, "system", lambda: "Linux")
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     assert (found()["oneDNN"].found == "on") == on
     assert bool(found()["oneDNN"].advice) != on
+    assert bool(found()["bfloat16"].advice) == on  # which needs it
+    monkeypatch.setattr(platform, "machine", lambda: "arm64")
+    assert found()["oneDNN"].found.startswith("unknown") == on
+
+
+def test_nothing_is_promised_of_one_core_nor_beside_a_gpu(monkeypatch):
+    monkeypatch.setattr(doctor, "flags", lambda: {"amx_bf16"})
+    monkeypatch.setattr(cores, "available", lambda: 1)
+    assert "bfloat16" in found()["bfloat16"].advice and "both" not in found()["bfloat16"].advice
+    monkeypatch.setattr(doctor.tf.config, "list_physical_devices", lambda kind: ["a GPU"])
+    assert not found()["bfloat16"].advice and not found()["threads"].advice
 
 
 def test_the_library_says_where_recurrences_run():

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_attn.kernels.products import affine, column_sums
+from keras_attn.kernels import products
+from keras_attn.kernels.products import affine, column_sums, times
 
 
 @pytest.mark.parametrize("shape", [(5, 3), (2, 4, 3), (0, 3), (2, 0, 3)])
@@ -35,3 +36,15 @@ def test_affine_is_a_product_and_a_sum(shape):
 def test_column_sums():
     x = np.random.default_rng(0).normal(size=(7, 3))
     np.testing.assert_allclose(column_sums(tf.constant(x)), x.sum(0), atol=1e-12)
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 3, 7])
+def test_a_product_in_blocks_is_the_product(monkeypatch, blocks):
+    rng = np.random.default_rng(0)
+    x, kernel = rng.normal(size=(4, 3)), rng.normal(size=(3, 7))
+    for large, expected in ((3 * 7, blocks), (3 * 7 + 1, 1)):
+        monkeypatch.setattr(products, "LARGE", large)
+        run = tf.function(times(tf.constant(kernel), blocks))
+        np.testing.assert_allclose(run(tf.constant(x)), x @ kernel, atol=1e-12)
+        operations = run.get_concrete_function(tf.constant(x)).graph.get_operations()
+        assert [operation.type for operation in operations].count("MatMul") == expected

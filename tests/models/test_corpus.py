@@ -8,6 +8,7 @@ import itertools
 import threading
 import time
 
+import numpy as np
 import pytest
 from small_models import CHEAP, WORDS, small
 
@@ -161,3 +162,20 @@ def test_keras_own_layers_answer_many_sources(model, monkeypatch):
     with kernels.plain():
         assert len(other.generate(WORDS * 40)) == 40 * len(WORDS)
     assert loops == []
+
+
+def test_a_model_that_has_answered_answers_by_keras_own_layers_and_back(monkeypatch):
+    run, loops = layers.run, []
+    monkeypatch.setattr(layers, "run", lambda *given: loops.append(given) or run(*given))
+    model = small("context_as_init", cell="lstm")
+    with kernels.plain():
+        expected = model.search(WORDS)
+    assert loops == []
+    found = model.search(WORDS)
+    first = len(loops)
+    assert first > 0
+    with kernels.plain():
+        model.search(WORDS)
+    model.search(WORDS)
+    assert len(loops) == first  # each form's graph is kept
+    np.testing.assert_array_equal(found.token_ids, expected.token_ids)

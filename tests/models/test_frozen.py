@@ -13,6 +13,7 @@ from small_models import CHEAP, EVERY, EVIDENCE, WORDS, randomised, shared, smal
 from keras_attn import Seq2Seq, zoo
 from keras_attn.models import frozen as module
 from keras_attn.models import runner
+from keras_attn.search import of_log_p
 
 
 def assert_same(found, expected):
@@ -158,6 +159,8 @@ def test_what_a_subclass_brings_is_kept():
     halved = Halved([plain, plain])
     for model in (loud, halved):
         assert_same(model.freeze(jit_compile=False).search(WORDS), model.search(WORDS))
+    whole, half = (x.search(WORDS[:1], max_length=1) for x in (plain, halved))
+    np.testing.assert_allclose(half.scores, whole.scores / 2, rtol=1e-5)
     assert not np.allclose(loud.search(WORDS[:1]).scores, plain.search(WORDS[:1]).scores)
 
 
@@ -166,6 +169,10 @@ def test_what_a_copy_would_not_have_is_refused():
     model = small("attention", **CHEAP)
     model.project = lambda features: model.projection(features)
     with pytest.raises(ValueError, match="freeze: 'project' was put on the model itself"):
+        model.freeze()
+    del model.project
+    model.scored = lambda logits: of_log_p(-tf.nn.softplus(logits))
+    with pytest.raises(ValueError, match="freeze: 'scored' was put on the model itself"):
         model.freeze()
     changes = (
         lambda m: m.quantize("int8"),

@@ -6,10 +6,20 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_attn.search import Beam, Ranking, Sample, of_log_p, of_logits, search
-from keras_attn.search.sample import Draw
+from keras_attn.search import (
+    Beam,
+    Draw,
+    Ranking,
+    Sample,
+    beam,
+    of_log_p,
+    of_logits,
+    plain,
+    rules_of,
+    search,
+)
 from keras_attn.search.scores import scores_of
-from keras_attn.types import EOS
+from keras_attn.types import EOS, SearchResult
 
 STEPS, SIZE = 6, 9
 
@@ -83,3 +93,58 @@ def test_a_search_by_logits_finds_what_one_by_log_p_does(kind, width):
     for name in ("scores", "penalised_scores", "token_scores"):
         np.testing.assert_allclose(getattr(by_logits, name), getattr(by_log_p, name), 1e-12, 1e-12)
     assert (by_logits.token_ids.numpy() == EOS).any() and (by_logits.lengths.numpy() > 2).any()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_search_ends_where_logits_fail(bad):
+    def step(token_ids, state):
+        logits = tf.constant(logits_of(3), tf.float32)
+        failed = tf.constant([False, True, False, False])[:, None] & (tf.range(SIZE) == 4)
+        return of_logits(tf.where(failed, bad, logits)), tf.zeros([4, 1]), state
+
+    one, long = tf.ones([4], tf.int32), tf.fill([4], STEPS)
+    choice = Beam(1, Ranking(one, one, tf.zeros([4]), tf.zeros([4, 0])), long, tf.ones([4, 1]) > 0)
+    found = search(step, (), choice, (), batch=4, steps=STEPS)
+    assert found.scores.numpy()[1] == -np.inf and found.lengths.numpy()[1] == 0
+    assert np.isfinite(found.scores.numpy()[[0, 2, 3]]).all()
+
+
+LARGE = 2500
+
+
+def top_k(x, k):
+    values, places = tf.math.top_k(x, k)
+    return values, tf.cast(places, tf.int64)
+
+
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("width", [1, 2, 5])
+def test_large_vocabularies_are_searched_as_by_top_k(monkeypatch, width, jit):
+    draw = np.random.default_rng(width)
+    logits = tf.constant(draw.normal(size=(50, LARGE)) * 2, tf.float32)
+    banned = tf.argsort(logits[0], direction="DESCENDING")[None, :3]  # tempting
+    settings = plain(tf.fill([3], STEPS))._replace(
+        banned=tf.repeat(banned, 3, axis=0), prefix=tf.constant([[7, 9], [8, 0], [0, 0]])
+    )
+
+    def found(scored):
+        @tf.function(autograph=False, jit_compile=jit)
+        def run():
+            def step(token_ids, state):
+                given = tf.gather(logits, token_ids % 50)
+                return scored(given), tf.zeros([3 * width, 2]), state
+
+            whole = tf.fill([3], width)
+            ranking = Ranking(whole, whole, tf.fill([3], 0.5), tf.zeros([3, 0]))
+            choice = Beam(width, ranking, settings.max_length, tf.ones([3, 2], tf.bool))
+            rules = rules_of(settings, STEPS, width)
+            return search(step, (), choice, rules, batch=3, steps=STEPS)
+
+        return SearchResult(*(x.numpy() for x in run()))
+
+    by_blocks = found(of_logits)
+    monkeypatch.setattr(beam, "largest", top_k)
+    by_top_k = found(lambda x: of_log_p(tf.nn.log_softmax(x)))
+    np.testing.assert_array_equal(by_blocks.token_ids, by_top_k.token_ids)
+    np.testing.assert_allclose(by_blocks.penalised_scores, by_top_k.penalised_scores, rtol=1e-5)
+    assert (by_blocks.token_ids[0, :, :2] == [7, 9]).all() and (by_blocks.token_ids > 1000).any()
