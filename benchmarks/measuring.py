@@ -45,9 +45,12 @@ def _hash(_=None):
 
 
 def commit() -> str:
-    """Return the commit that is checked out, with a + where files differ from it."""
-    asked = ["git", "-C", str(HERE), "describe", "--always", "--abbrev=12", "--dirty=+"]
-    return subprocess.run(asked, capture_output=True, text=True).stdout.strip()
+    """Return the commit that is checked out, with a + where code differs from it."""
+    git = ["git", "-C", str(HERE.parent)]
+    asked = [*git, "rev-parse", "--short=10", "HEAD"]
+    found = subprocess.run(asked, capture_output=True, text=True).stdout.strip()
+    changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", "*.py"]).returncode
+    return found + "+" * (changed == 1)
 
 
 def canary() -> float:
