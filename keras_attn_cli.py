@@ -46,6 +46,14 @@ class Format(enum.StrEnum):
     LITERT = "litert"
 
 
+class RnnKernel(enum.StrEnum):
+    """What runs the recurrences of an exported model."""
+
+    CPU = "cpu"
+    PORTABLE = "portable"
+    CUDNN = "cudnn"
+
+
 class Monitor(enum.StrEnum):
     """What can say which epoch is best."""
 
@@ -489,6 +497,9 @@ def export(
     batch_size: Annotated[
         int, typer.Option(min=1, help="Sources that LiteRT's graphs take at a time.")
     ] = 1,
+    rnn_kernel: Annotated[
+        RnnKernel, typer.Option(help="Of recurrences; portable and cudnn are experimental.")
+    ] = RnnKernel.CPU,
     keep: Annotated[
         int | None, typer.Option(min=1, help="Remove all but so many of the newest versions.")
     ] = None,
@@ -500,11 +511,15 @@ def export(
     answers texts by them.
     """
     _import_quietly()
-    loaded = _loaded(model)
-    from keras_attn.serving.publishing import next_version, prune
+    from keras_attn.serving.publishing import newer_versions, next_version, prune
 
+    if version and keep and newer_versions(folder, version) >= keep:
+        raise Stop(
+            f"--keep: {keep} would remove version {version} itself, as {folder} has newer ones."
+        )
+    loaded = _loaded(model)
     path = folder / str(version) if version else next_version(folder)
-    options = {"beam_size": beam_size, "batch_size": batch_size}
+    options = {"beam_size": beam_size, "batch_size": batch_size, "rnn_kernel": rnn_kernel.value}
     try:
         with _standard_error_aside():
             loaded.export(path, format.value, overwrite=overwrite, verbose=False, **options)
@@ -523,7 +538,9 @@ def export(
 
 @app.command()
 def inspect(
-    path: Annotated[Path, typer.Argument(help="An exported model's folder.")],
+    path: Annotated[
+        Path, typer.Argument(help="An exported model, or a folder of versions: the newest.")
+    ],
     placer: Annotated[
         bool,
         typer.Option("--placer", help="Ask TensorFlow's placer, given a GPU; needs g++."),
@@ -534,6 +551,7 @@ def inspect(
     _import_quietly()
     from keras_attn.serving import inspection, placement
 
+    path = _newest(path)
     found = inspection.inspect(path)
     places = placement.placed(path, list(found.operations)) if placer else None
     if not json:
@@ -572,7 +590,11 @@ def serve(
         signal.signal(number, lambda *_: stopped.set())
     servable = Servable(path, name, _tell)
     ports = rest_port, grpc_port if grpc else None
-    with Server(servable, *ports, host=host, max_bytes=max_megabytes * 2**20) as server:
+    try:
+        started = Server(servable, *ports, host=host, max_bytes=max_megabytes * 2**20)
+    except ImportError as error:
+        raise Stop(f"{error}; or serve REST alone: --no-grpc") from error
+    with started as server:
         also = f", gRPC {host}:{server.grpc_port}" if grpc else ""
         _tell(f"REST http://{host}:{server.rest_port}/v1/models/{servable.name}{also}")
         stopped.wait()
@@ -582,13 +604,14 @@ def serve(
 @app.command()
 def check(
     url: Annotated[str, typer.Argument(help="http://host:port or grpc://host:port.")],
-    folder: Annotated[Path, typer.Argument(help="The exported model, with its golden.jsonl.")],
+    folder: Annotated[Path, typer.Argument(help="The exported model, or its versions' folder.")],
     model: Annotated[str | None, typer.Option(help="By default the folder's name of it.")] = None,
 ) -> None:
     """Ask a running server what a model answered before it was exported, and report differences."""
     _import_quietly()
     from keras_attn.serving import Client, ServerError, checking
 
+    folder = _newest(folder)
     rows = checking.golden(folder)
     client = Client(url, model or checking.name(folder))
     try:
@@ -625,6 +648,14 @@ def attend(
 
 
 # === Data and models ===
+
+
+def _newest(path):
+    """Return the newest version in a folder of versions, or else the path."""
+    versions = [entry for entry in path.glob("*") if entry.name.isdigit() and entry.is_dir()]
+    if (path / "saved_model.pb").exists() or not versions:
+        return path
+    return max(versions, key=lambda entry: int(entry.name))
 
 
 def _training_data(data, validation, split, columns, data_dir):

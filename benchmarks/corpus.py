@@ -35,13 +35,14 @@ CLOSE = 1e-4  # difference of two logits that rounding may turn round
 PAGE = """# Corpora: words a second
 
 Spelling to phonemes, greedy, {words:,} words, one process, median (least–most) of {rounds} rounds
-in turn; {cpu}, {cores} cores. keras_attn is `model.generate` of `attention` of
-[zoo/cmudict.md](../zoo/cmudict.md), {weights:,} weights; "frozen" after `model.freeze()`, "one by
-one" called for each word, "bfloat16" built with `dtype="mixed_bfloat16"` and given the weights (for
-what that changes see [convergence.md](convergence.md)). g2p-en {g2p} is its `G2p.predict`, which
-takes one word; Phonetisaurus {phonetisaurus} its `phonetisaurus-g2pfst` on a list of words, start
-included. Those that go one by one were given {one:,} words. Made by `benchmarks/corpus.py`; the
-data is corpus.json.
+in turn; {cpu}, {cores} cores. keras_attn is `model.generate` of `attention` from a later run of
+[zoo/cmudict.md](../zoo/cmudict.md), the one of
+[zoo/search_on_cmudict.md](../zoo/search_on_cmudict.md), {weights:,} weights; "frozen" after
+`model.freeze()`, "one by one" called for each word, "bfloat16" built with `dtype="mixed_bfloat16"`
+and given the weights (for what that changes see [convergence.md](convergence.md)). g2p-en {g2p} is
+its `G2p.predict`, which takes one word; Phonetisaurus {phonetisaurus} its `phonetisaurus-g2pfst` on
+a list of words, start included. Those that go one by one were given {one:,} words. Made by
+`benchmarks/corpus.py`; the data is corpus.json.
 
 | contestant | words a second | over g2p-en | over Phonetisaurus |
 |---|---|---|---|

@@ -1,6 +1,7 @@
 """What exports are: size, time to load and to answer, and what of them a GPU would run.
 
-    python benchmarks/exports.py [NAME ...] [--placer]
+    python benchmarks/exports.py [NAME ...]            times, sizes, kernels; let nothing else run
+    python benchmarks/exports.py [NAME ...] --placer   where TensorFlow's placer puts every node
 
 Every architecture of the zoo, at its default size with the vocabulary of dates, untrained, is
 exported; loaded and asked through TensorFlow's C API in a process without Python's TensorFlow; and
@@ -20,7 +21,8 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs" / "exports.md"
-SIGNATURES = ("ids", "ids_beam", "step", "serving_default", "beam")
+OF_IDS = ("ids", "ids_beam", "encode", "step")
+SIGNATURES = (*OF_IDS, "serving_default", "beam", "options", "sample", "score")
 PAGE = """# Exports: what they weigh, how soon they answer, and what a GPU would run
 
 Every architecture at its default size, with the vocabularies of dates, untrained. "First" and
@@ -65,16 +67,39 @@ print(json.dumps(dict(zip(("load", "first", "later"), found))))
 """
 
 
-def measured(name: str, placer: bool) -> dict:
-    """Export an architecture, and return what is found of it."""
+def built(name: str):
+    """Return an architecture with the vocabularies of dates."""
     from keras_attn import text, zoo
     from keras_attn.datasets import dates
-    from keras_attn.serving import inspection, placement, session
 
     data = dates.load()
     source = text.CharacterTokenizer.learn(data.train.sources)
     target = text.CharacterTokenizer.learn(data.train.targets)
-    model = zoo.build(name, source=source, target=target)
+    return zoo.build(name, source=source, target=target)
+
+
+def placed(name: str) -> dict:
+    """Return how many nodes of each signature are placed where, given a GPU."""
+    from keras_attn.serving import placement
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "1"
+        built(name).export(path, verbose=False)
+        places = placement.placed(path, SIGNATURES)
+    for key in OF_IDS:  # of what has no texts, only those of error messages stay on the CPU
+        on_cpu = set(places[key].get("CPU:0", ()))
+        assert on_cpu <= {"Const"}, (name, key, on_cpu)
+    return {
+        key: {device: sum(ops.values()) for device, ops in devices.items()}
+        for key, devices in places.items()
+    }
+
+
+def measured(name: str) -> dict:
+    """Export an architecture, and return what is found of it."""
+    from keras_attn.serving import inspection, session
+
+    model = built(name)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "1"
         begun = time.perf_counter()
@@ -83,7 +108,6 @@ def measured(name: str, placer: bool) -> dict:
         command = [sys.executable, "-c", RUN, str(Path(session.__file__).parent), str(path)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         found = inspection.inspect(path)
-        places = placement.placed(path, SIGNATURES) if placer else {}
     files = found.files
     looped = {
         op.op
@@ -102,10 +126,7 @@ def measured(name: str, placer: bool) -> dict:
             key: {kind: inspection.total(counted, kind) for kind in inspection.KINDS}
             for key, counted in found.operations.items()
         },
-        "places": {
-            key: {device: sum(ops.values()) for device, ops in devices.items()}
-            for key, devices in places.items()
-        },
+        "places": {},
         "steps": model.max_target,
         "tensorflow": found.tensorflow,
     }
@@ -148,13 +169,16 @@ def main():
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME")
-    parser.add_argument("--placer", action="store_true")
+    parser.add_argument("--placer", action="store_true", help="of what has been measured")
     given = parser.parse_args()
     file, here = HERE / "exports.json", machine()
     results = json.loads(file.read_text()) if file.exists() else {"models": {}}
     results["machine"] = f"{here['cpu']}, {here['cores']} cores"
     for name in given.names or zoo.names():
-        results["models"][name] = measured(name, given.placer)
+        if given.placer:
+            results["models"][name]["places"] = placed(name)
+        else:
+            results["models"][name] = measured(name)
         results["models"] = dict(sorted(results["models"].items()))
         file.write_text(json.dumps(results, indent=1) + "\n")
         DOCS.write_text(page(results))

@@ -33,8 +33,9 @@ KINDS = {
 }
 PAGE = """# Other runtimes: what they lose and cost
 
-Made by `python benchmarks/formats.py MODEL.keras`; the data is formats.json; {machine}.
-The `attention` of [zoo/cmudict.md](../zoo/cmudict.md) over {words:,} development words, greedily:
+Made by `python benchmarks/formats.py MODEL.keras`; the data is formats.json; {machine}. The
+`attention` from a later run of [zoo/cmudict.md](../zoo/cmudict.md), the one of
+[zoo/search_on_cmudict.md](../zoo/search_on_cmudict.md) over {words:,} development words, greedily:
 LiteRT {batch} at a time for the rates of errors, and one for the time; `answer.py` searches, so
 that a step is a call from Python. "MB" is `encode` and `step`.
 

@@ -4,8 +4,10 @@
 
 Trains a small model of dates there, exports it with every `rnn_kernel`, and asks each export in a
 process without Python's TensorFlow for its golden answers and its warm-up requests; compares texts
-with those that were trained, and times them for batches of 1, 32 and 256. The results go to
-gpu/DEVICE.json beside this file: please send it. Without a GPU it stops, unless it is a rehearsal,
+with those that were trained, and times them for batches of 1, 32 and 256. Answers are held to each
+other in full float32, since TF32, which TensorFlow uses by itself on newer GPUs, rounds products at
+the third digit; times are taken of both. The results go to gpu/DEVICE.json beside this file: please
+send it. Without a GPU it stops, unless it is a rehearsal,
 which runs on the CPU what runs there, and writes nothing.
 """
 
@@ -15,6 +17,7 @@ import argparse
 import json
 import os
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -26,6 +29,7 @@ os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # several processes 
 HERE = Path(__file__).parent
 KERNELS = ("cpu", "portable", "cudnn")
 BATCHES = (1, 32, 256)
+FULL = {"NVIDIA_TF32_OVERRIDE": "0"}
 RUN = """
 import json, sys, time
 sys.path.insert(0, sys.argv[1])
@@ -70,13 +74,14 @@ def trained():
     return model, data.validation.sources[:200], seconds
 
 
-def asked(path: Path, texts: list[str]) -> dict:
+def asked(path: Path, texts: list[str], surroundings: dict[str, str]) -> dict:
     """Ask an export, in a process of its own; what fails is said."""
     from keras_attn.serving import session
 
     command = [sys.executable, "-c", RUN, str(Path(session.__file__).parent), str(path)]
     given = json.dumps([texts, BATCHES])
-    done = subprocess.run(command, input=given, capture_output=True, text=True)
+    environment = os.environ | surroundings
+    done = subprocess.run(command, input=given, capture_output=True, text=True, env=environment)
     if done.returncode:
         return {"failed": done.stderr.strip().splitlines()[-1][:500]}
     return json.loads(done.stdout.splitlines()[-1])
@@ -88,15 +93,20 @@ def checked(path: Path) -> dict:
 
     script = HERE.parent / "tests" / "check_export.py"
     command = [sys.executable, str(script), session.__file__, str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd="/")
+    environment = os.environ | FULL
+    done = subprocess.run(command, capture_output=True, text=True, cwd="/", env=environment)
     if done.returncode:
         return {"failed": done.stderr.strip().splitlines()[-1][:500]}
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def medians(found: dict) -> dict[str, float]:
+    """Return the milliseconds of each batch."""
+    return {b: statistics.median(times) for b, times in found.get("milliseconds", {}).items()}
+
+
 def main():
     """Measure, and write the results."""
-    import numpy as np
     import tensorflow as tf
     from measuring import machine
 
@@ -106,6 +116,7 @@ def main():
     gpus = tf.config.list_physical_devices("GPU")
     if not gpus and not given.rehearse:
         raise SystemExit("TensorFlow sees no GPU here; --rehearse runs the rest on the CPU.")
+    tf.config.experimental.enable_tensor_float_32_execution(False)
     details = tf.config.experimental.get_device_details(gpus[0]) if gpus else {}
     device = details.get("device_name", "CPU")
     model, texts, seconds = trained()
@@ -121,13 +132,14 @@ def main():
         for kernel in KERNELS if gpus else KERNELS[:2]:
             path = Path(folder) / kernel / "1"
             model.export(path, rnn_kernel=kernel, verbose=False)
-            found = asked(path, texts)
+            found = asked(path, texts, FULL)
             same = [a == b for a, b in zip(found.pop("targets", []), expected, strict=False)]
-            times = {b: float(np.median(x)) for b, x in found.get("milliseconds", {}).items()}
+            times = medians(found)
             said = {
                 "texts": len(texts),
                 "equal": sum(same),
                 "median": times,
+                "median_with_tf32": medians(asked(path, texts, {})),
                 "check": checked(path),
             }
             results["kernels"][kernel] = found | said

@@ -11,8 +11,10 @@ request has to get the protocol's error. Results go to load.json and load.md bes
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import random
+import socket
 import subprocess
 import sys
 import tempfile
@@ -36,6 +38,8 @@ PAGE = """# Load: what the local server bears
 | good requests answered right | {right:,} of {good:,} |
 | texts in them | {texts:,}, {rate:,.0f} a second |
 | bad requests with the protocol's error | {refused:,} of {bad:,} |
+| what is no request, refused as HTTP says | {away:,} of {broken:,} |
+| clients that went on to the end | {done} of {clients} |
 | milliseconds a request, median / 99 % | {median:.1f} / {late:.1f} |
 | memory of the server, MB: after the first second / at the end / most | {first} / {last} / {most} |
 """
@@ -85,14 +89,43 @@ def ask(url, name, answers, until, counts, times, lock, seed):
             except ServerError as error:
                 wanted = (code,) if code else ("INVALID_ARGUMENT", "FAILED_PRECONDITION")
                 here["refused"] += error.code in wanted
+        elif chance.random() < 0.05 and url.startswith("http"):
+            here["broken"] += 1
+            here["turned away"] += broken(url, chance)
         else:
             here["good"] += 1
             here["texts"] += len(some)
-            here["right"] += client.generate(some) == [answers[text] for text in some]
+            with contextlib.suppress(ServerError):
+                targets, scores = client.generate(some, return_scores=True)
+                here["right"] += targets == [answers[text][0] for text in some] and np.allclose(
+                    scores, [answers[text][1] for text in some], rtol=1e-5, atol=1e-5
+                )
         mine.append(time.perf_counter() - begun)
     with lock:
         counts.update(here)
+        counts["clients done"] += 1
         times.extend(mine)
+
+
+def broken(url: str, chance: random.Random) -> bool:
+    """Send what is no request, and return whether it is refused and the server goes on."""
+    path = "/v1/models/model:predict"
+    size, body, status = chance.choice(
+        [
+            ("9", b'{"inputs"', b" 400 "),  # no JSON
+            ("9", b"\xff" * 9, b" 400 "),
+            ("x", b"", b" 411 "),
+            ("9" * 5000, b"", b" 413 "),
+            (str(2**40), b"x" * 2**20, b" 413 "),
+            ("100", b"{", b""),  # which hangs up
+        ]
+    )
+    host, _, port = url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), 60) as raw:
+        raw.sendall(f"POST {path} HTTP/1.1\r\nContent-Length: {size}\r\n\r\n".encode() + body)
+        raw.shutdown(socket.SHUT_WR)
+        answer = raw.makefile("rb").read()
+    return status in answer if status else answer == b""
 
 
 def served(path: Path):
@@ -111,7 +144,9 @@ def served(path: Path):
 def run(model, clients: int, seconds: float) -> dict:
     """Load a server, and return what was counted."""
     texts = list(dict.fromkeys(texts_of(model, 500)))
-    answers = dict(zip(texts, model.generate(texts), strict=True))
+    answers = dict(
+        zip(texts, zip(*model.generate(texts, return_scores=True), strict=True), strict=True)
+    )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model"
         model.export(path / "1", verbose=False)
@@ -160,6 +195,8 @@ def main():
     (HERE / "load.json").write_text(json.dumps(found, indent=1) + "\n")
     page = PAGE.format(
         **found,
+        away=found["turned away"],
+        done=found["clients done"],
         rate=found["texts"] / given.seconds,
         first=found["memory"][1],
         last=found["memory"][-2],
@@ -168,6 +205,11 @@ def main():
     )
     (HERE / "load.md").write_text(page)
     print(page)
+    wanted = {"right": "good", "refused": "bad", "turned away": "broken", "clients done": "clients"}
+    if short := [key for key, all_of in wanted.items() if found[key] != found[all_of]]:
+        raise SystemExit(f"not all of what was asked: {', '.join(short)}")
+    if max(found["memory"]) > 1.2 * found["memory"][len(found["memory"]) // 4]:
+        raise SystemExit("memory went on growing")
 
 
 if __name__ == "__main__":

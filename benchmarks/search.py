@@ -78,8 +78,9 @@ def ratios(found):
 PAGE = """# Search: what beams cost
 
 Beam over greedy, medians of {rounds} paired rounds (least to most); {machine}. The model is
-`attention` of [zoo/cmudict.md](../zoo/cmudict.md), {weights:,} weights, 64 words at a time. Made by
-`benchmarks/search.py`; the data is search.json.
+`attention` from a later run of [zoo/cmudict.md](../zoo/cmudict.md), the one of
+[zoo/search_on_cmudict.md](../zoo/search_on_cmudict.md), {weights:,} weights, 64 words at a time.
+Made by `benchmarks/search.py`; the data is search.json.
 
 | beam | a step | a whole `generate` | a step, ms | words a second |
 |---|---|---|---|---|

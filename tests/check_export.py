@@ -139,8 +139,11 @@ def edges(session, model):
         encoded = model.run("encode", **nothing)
         assert all(len(x) == 0 for x in encoded.values())
         assert len(model.run("step", token=no, **encoded)["logits"]) == 0
-    empty = model.run("ids", source_ids=np.zeros((2, 0), np.int32), source_lengths=[0, 9])
+    unwidened = {"source_ids": np.zeros((2, 0), np.int32), "source_lengths": [0, 9]}
+    empty = model.run("ids", **unwidened)
     assert empty["target_ids"][:, :2].tolist() == [[EOS, 0]] * 2
+    assert model.run("ids_beam", **unwidened)["target_ids"][:, 0, :2].tolist() == [[EOS, 0]] * 2
+    assert all(len(x) == 2 for x in model.run("encode", **unwidened).values())
     assert close(empty["score"], model.run(source=["", ""])["score"]).all()
     # lengths, ends and ids outside their range mean the nearest that is inside
     ids = np.array([[5, 6, 2, 0], [5, 6, 9, 9], [5, 6, 2, 7], [5, 6, 2, 0]], np.int32)
@@ -163,27 +166,68 @@ def edges(session, model):
     wrong = [
         lambda: model.run(source="abc"),
         lambda: model.run(source=[["abc"]]),
+        lambda: model.run("beam", source="abc"),
         lambda: model.run("score", source=["a", "b"], target=["a"]),
+        lambda: model.run("options", source=[["abc"]], **options(1)),
+        lambda: model.run("sample", source=[["abc"]], **draws(1)),
         lambda: model.run("ids", source_ids=[5, 2], source_lengths=[2]),
         lambda: model.run("ids", source_ids=[[5, 2]], source_lengths=[2, 2]),
         lambda: model.run("ids", source_ids=[[5, 2]], source_lengths=[[2]]),
         lambda: model.run("step", **(odd | {"token": [1]})),
         lambda: model.run("step", **(odd | {"memory_lengths": [[1]] * 3})),
     ]
+    if "attend" in model.signatures:
+        wrong.append(lambda: model.run("attend", source=[["abc"]]))
     codes = {refused(session, call) for call in wrong}
     assert codes == {"INVALID_ARGUMENT"}, codes
-    asked = {"length_penalty": [-3.0, math.inf, math.nan], "max_length": [-1, 5000, 0]}
-    asked["beam_size"] = [0, 1000, -9]
-    answer = model.run("options", source=WORDS[:3], **asked)
-    assert len(answer["target"]) == 3
-    drawn = {"temperature": [-1.0, 0.0, math.nan], "top_k": [-3, 10**9, 0], "top_p": [-1, 0, 7.0]}
-    drawn |= {"max_length": asked["max_length"], "seed": [-(2**63), 2**63 - 1, 0]}
-    assert len(model.run("sample", source=WORDS[:3], **drawn)["target"]) == 3
-    assert len(answer["target"][1].split()) <= most
+    clamped(model, most)
+    hebrew, arabic = "\u05e9\u05dc\u05d5\u05dd", "\u0645\u0631\u062d\u0628\u0627 abc"
+    of_two = model.run(source=[hebrew, arabic])["target"].tolist()
+    assert model.run(source=[hebrew, arabic] * 128)["target"].tolist() == of_two * 128
     long = [b"a" * 100_000, b"\xff" * 1_000_000, "🙂".encode() * 10_000]
     assert len(model.run(source=long)["target"]) == 3
     assert np.isfinite(model.run("score", source=long, target=long[::-1])["score"]).all()
     return len(wrong)
+
+
+def options(rows, **changed):
+    """Return arguments of `options` for so many rows."""
+    given = {"beam_size": 2, "length_penalty": 0.5, "max_length": 9} | changed
+    return {name: np.full(rows, value) for name, value in given.items()}
+
+
+def draws(rows, **changed):
+    """Return arguments of `sample` for so many rows."""
+    given = {"seed": 7, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "max_length": 9} | changed
+    return {name: np.full(rows, value) for name, value in given.items()}
+
+
+def clamped(model, most):
+    """Numbers outside of their range mean the nearest that is inside."""
+    words = ["hello", "abc", "cab"]
+    widest = model.signatures["beam"].outputs["target"].shape[1]
+
+    def same(name, given, than):
+        found, expected = (model.run(name, source=words, **x) for x in (given, than))
+        assert found["target"].tolist() == expected["target"].tolist(), (name, given)
+        assert close(found["score"], expected["score"]).all()
+
+    for name, given in (("options", options), ("sample", draws)):
+        same(name, given(3, max_length=5000), given(3, max_length=most))
+        for low in (0, -1, -(2**31)):
+            same(name, given(3, max_length=low), given(3, max_length=1))
+    same("options", options(3, beam_size=1000), options(3, beam_size=widest))
+    for odd, meant in ((-3.0, 0.0), (math.nan, 0.0), (math.inf, 10.0)):
+        same("options", options(3, length_penalty=odd), options(3, length_penalty=meant))
+    for beam_size in (0, -9):
+        same("options", options(3, beam_size=beam_size), options(3, beam_size=1))
+    same("sample", draws(3, top_k=-3), draws(3))
+    same("sample", draws(3, top_k=2**31 - 1), draws(3))
+    same("sample", draws(3, top_p=7.0), draws(3))
+    same("sample", draws(3, top_p=-1.0), draws(3, top_k=1))
+    for seed in (-(2**63), 2**63 - 1):
+        drawn = draws(3, seed=seed, temperature=0.0) | {"top_p": np.array([0.5, 1, math.nan])}
+        assert len(model.run("sample", source=words, **drawn)["target"]) == 3
 
 
 def together(model):
@@ -219,25 +263,41 @@ def merged(model):
     ]
     sources = [{"source": part} for part in parts]
     asked = {
-        "serving_default": sources,
-        "beam": sources,
+        **{name: sources for name in ("serving_default", "beam", "attend")},
+        "options": [given | options(len(given["source"])) for given in sources],
+        "sample": [given | draws(len(given["source"])) for given in sources],
         "score": [{"source": part, "target": part[::-1]} for part in parts],
         **{name: [padded(rows) for rows in ids] for name in ("ids", "ids_beam", "encode")},
     }
+    asked = {name: given for name, given in asked.items() if name in model.signatures}
+    assert {*asked, "step"} == set(model.signatures)
+    wide = model.run("step", **as_merged(stepped))  # whose state is as wide as the longest source
+    rows = np.split(np.arange(len(wide["logits"])), np.cumsum([len(x) for x in ids])[:-1])
+    behind = [
+        given | {name: x[of] for name, x in wide.items() if name in given}
+        for of, given in zip(rows, stepped, strict=True)
+    ]
+    for one, two in zip(behind, again, strict=True):
+        close_to(model.run("step", **one), model.run("step", **two), "step after a merged one")
     requests = list(asked.items())
     for name, given in [*requests, ("step", stepped), ("step", again)]:
         alone = [model.run(name, **request) for request in given]
         whole, begin = model.run(name, **as_merged(given)), 0
         for request, found in zip(given, alone, strict=True):
             rows = len(next(iter(request.values())))
-            for key, expected in found.items():
-                shown = whole[key][begin : begin + rows][tuple(map(slice, expected.shape))]
-                if expected.dtype.kind in "fc":
-                    assert np.allclose(shown, expected, rtol=1e-5, atol=1e-5), (name, key)
-                else:
-                    assert (shown == expected).all(), (name, key)
+            close_to({key: x[begin : begin + rows] for key, x in whole.items()}, found, name)
             begin += rows
     return len(requests) + 2
+
+
+def close_to(found, expected, name):
+    """Hold tensors to others, which may be narrower."""
+    for key, there in expected.items():
+        here = found[key][tuple(map(slice, there.shape))]
+        if there.dtype.kind in "fc":
+            assert np.allclose(here, there, rtol=1e-5, atol=1e-5), (name, key)
+        else:
+            assert (here == there).all(), (name, key)
 
 
 def as_merged(requests):

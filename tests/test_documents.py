@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -107,6 +108,12 @@ def test_figures_of_searches_are_those_of_the_runs():
     assert f"| 5 | {step:.2f} (" in (ROOT / "benchmarks" / "search.md").read_text()
 
 
+def shown_ratio(contestant):
+    times = contestant["times_as_fast"]
+    mark = "" if contestant["counted"]["good"] else " †"
+    return f"{times['median']:.2f} ({times['least']:.2f}–{times['most']:.2f}){mark}"
+
+
 def test_figures_of_training_are_those_that_were_measured():
     page = (ROOT / "docs" / "speed.md").read_text()
     sections = json.loads((ROOT / "benchmarks" / "training.json").read_text())
@@ -114,16 +121,25 @@ def test_figures_of_training_are_those_that_were_measured():
     for title, name in titles.items():
         for size in ("small", "medium"):
             found = {c["label"]: c for c in sections[f"{name} {size}"]["contestants"]}
-            cells = [
-                found[f"keras_attn{x}"]["times_as_fast"] for x in ("", ", configured", ", fast")
-            ]
-            shown = [f"{x['median']:.2f} ({x['least']:.2f}–{x['most']:.2f})" for x in cells]
+            shown = [shown_ratio(found[f"keras_attn{x}"]) for x in ("", ", configured", ", fast")]
             assert f"| {title}, {size} | {' | '.join(shown)} |" in page
     runs = json.loads((ROOT / "benchmarks" / "convergence.json").read_text())["dates"]
     right = {mode: [x["exact_match"] for x in seeds.values()] for mode, seeds in runs.items()}
     for mode, other in (("plain", "fast"), ("fast", "plain")):
         mean = sum(right[mode]) / len(right[mode])
         assert len(right[mode]) == 3 and min(right[other]) <= mean <= max(right[other])
+
+
+def test_what_was_wanted_stands_beside_what_was_measured(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    targets = importlib.import_module("targets")
+    assert targets.page() == (ROOT / "benchmarks" / "targets.md").read_text()
+    small = targets.reporting.load("training")["luong small"]
+    keras = next(c for c in small["contestants"] if c["label"] == "Keras, jit")
+    forms = (targets.AS_IS, targets.CONFIGURED, targets.FAST)
+    found = [f"{targets.times(small, form, (keras['label'],))[0]:.2f}" for form in forms]
+    sentence = f"the first row is {found[0]}, {found[1]} and {found[2]}"
+    assert sentence in (ROOT / "docs" / "speed.md").read_text()
 
 
 def test_files_that_are_linked_exist():

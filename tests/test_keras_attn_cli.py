@@ -234,8 +234,13 @@ def test_export(call, folder, tmp_path):
     found = json.loads(call("inspect", served[1], "--json").out)
     assert found["about"]["name"] == "served" and not found["pinned"] and found["weights"]
     assert {"op", "dtypes", "kind", "looped", "nodes"} == set(found["operations"]["ids"][0])
+    of_base = json.loads(call("inspect", tmp_path / "served", "--json").out)
+    assert of_base["about"] == found["about"]  # the newest of its versions
     found = call("inspect", tmp_path)
     assert found.code == 2 and "there is no saved_model.pb" in found.error
+    older = ("--version", "1", "--keep", "1")
+    found = call("export", folder / "run", tmp_path / "served", *older)
+    assert found.code == 2 and "--keep: 1 would remove version 1 itself" in found.error
     found = call("export", folder / "run", tmp_path / "served", "--version", "2")
     assert found.code == 2 and "exists" in found.error
     found = call("generate", tmp_path / "served" / "2", "cat")

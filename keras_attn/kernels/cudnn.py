@@ -47,7 +47,8 @@ def run(layer, weights, sequences, states, real):
     """Run cuDNN's kernel in inference, with the arguments and results of `layers.run`.
 
     Tokens come first in every row, and padding behind them. The kernel has no rows without tokens;
-    they are run on their first step, and their results are not.
+    they are run on their first step, and their results are not. Nor has it batches without rows;
+    they are given one.
     """
     wide = tf.float64 if weights[0].dtype == tf.float64 else tf.float32
     rows, steps = tf.unstack(tf.shape(sequences)[:2])
@@ -57,7 +58,9 @@ def run(layer, weights, sequences, states, real):
     x = tf.cast(sequences, wide)
     x = tf.reverse_sequence(x, lengths, seq_axis=1, batch_axis=0) if layer.go_backwards else x
     first = [tf.cast(state, wide) for state in states]
-    outputs, *last = _called(layer, _packed(layer.gates, weights, wide), x, first, lengths)
+    some = [_some_rows(array) for array in (x, lengths, *first)]
+    outputs, *last = _called(layer, _packed(layer.gates, weights, wide), some[0], some[2:], some[1])
+    outputs, *last = (array[:rows] for array in (outputs, *last))
     there = lengths[:, None] > 0
     last = [tf.where(there, new, old) for new, old in zip(last, first, strict=True)]
     padding = tf.zeros_like(outputs)
@@ -70,6 +73,12 @@ def run(layer, weights, sequences, states, real):
     outputs = tf.cast(outputs, sequences.dtype)
     outputs.set_shape([*sequences.shape[:2], outputs.shape[-1]])
     return outputs, tuple(last)
+
+
+def _some_rows(array):
+    """Return an array with a row of zeros where it has no rows."""
+    missing = tf.cast(tf.shape(array)[0] == 0, tf.int32)
+    return tf.pad(array, [[0, missing], *[[0, 0]] * (len(array.shape) - 1)])
 
 
 def _called(layer, parameters, x, states, lengths):

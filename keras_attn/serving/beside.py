@@ -32,12 +32,14 @@ from keras_attn.text.codec import CopyCodec
 from keras_attn.types import BOS, EOS, PAD, SPECIAL_TOKENS, UNK
 
 FORMAT = 1
-LOWEST_TENSORFLOW = "2.14.1"  # 2.13 and 2.12 score what convolutions read otherwise
+LOWEST_TENSORFLOW = "2.14.1"  # the oldest that passed, see docs/serving.md
 EXTRA = "assets.extra"
-BATCHING = """max_batch_size { value: 64 }
+# As large as a request of `Client`; ids of unequal widths are merged only if the server pads them.
+BATCHING = """max_batch_size { value: 256 }
 batch_timeout_micros { value: 1000 }
 max_enqueued_batches { value: 1000 }
 num_batch_threads { value: 2 }
+pad_variable_length_inputs: true
 """
 MODELS = """model_config_list {{
   config {{ name: "{0}" base_path: "/models/{0}" model_platform: "tensorflow" }}
@@ -45,17 +47,20 @@ MODELS = """model_config_list {{
 """
 
 
-def write(path: Path, name: str, model: Any, options: dict, functions: dict[str, Any]) -> None:
+def write(
+    folder: Path, path: Path, name: str, model: Any, options: dict, functions: dict[str, Any]
+) -> None:
     """Write all of it.
 
     Args:
-        path: The folder of the version, with its graph.
+        folder: Has the graph.
+        path: Where the folder will be.
         name: The name that it is served by.
         model: A `Seq2Seq`, or an `Ensemble`, with tokenisers.
         options: Of the export: "runtime", "beam_size" and "rnn_kernel".
         functions: The signatures, by name.
     """
-    extra = path / EXTRA
+    extra = folder / EXTRA
     extra.mkdir(exist_ok=True)
     golden = golden_rows(model)
     described = description(name, model, options, functions)
@@ -63,7 +68,7 @@ def write(path: Path, name: str, model: Any, options: dict, functions: dict[str,
     texts |= {"models.config": MODELS.format(name), "batching.config": BATCHING}
     for file, text in texts.items():
         (extra / file).write_text(text, "utf-8")
-    (path / "README.md").write_text(readme(described), "utf-8")
+    (folder / "README.md").write_text(readme(described, path.absolute()), "utf-8")
     with tf.io.TFRecordWriter(str(extra / "tf_serving_warmup_requests")) as records:
         for signature, inputs in warm_up(golden, model, functions).items():
             records.write(messages.prediction_log(name, signature, inputs))

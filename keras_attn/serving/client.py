@@ -139,10 +139,20 @@ class Client:
             signature = "options"
             given = {"length_penalty": length_penalty, "max_length": longest}
             given["beam_size"] = 1 if beam_size is None else beam_size
+        if num_return is not None and beam_size is not None and sources:
+            self._check_beam(beam_size, sources[0])
         targets, scores = self._generated(signature, sources, given, num_return)
         if isinstance(source, str | bytes):
             targets, scores = targets[0], scores[0]
         return (targets, scores) if return_scores else targets
+
+    def _check_beam(self, beam_size, source):
+        """Refuse a beam that is not that of the export, whose n best there are."""
+        there = self.predict("beam", source=[source])["score"].shape[1]
+        if beam_size != there:
+            raise ValueError(
+                f"beam_size: with num_return it is that of the export, {there}, got {beam_size}."
+            )
 
     def _generated(self, signature, sources, given, number):
         """Return targets and scores of sources, some at a time; lists of them for a number."""

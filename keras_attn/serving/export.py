@@ -61,7 +61,7 @@ def export_saved_model(
                 tables=[*model.source.resources(), *model.target.resources()],
             )
         options = {"runtime": "tensorflow", "beam_size": beam_size, "rnn_kernel": rnn_kernel}
-        beside.write(aside, served_name(path), model, options, functions)
+        beside.write(aside, path, served_name(path), model, options, functions)
     if verbose or verbose is None:
         print(f"Saved model at {str(path)!r}.")
     return str(path)

@@ -14,6 +14,7 @@ import platform
 import re
 import shutil
 import uuid
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ except ImportError:  # no POSIX: what killed exports leave behind stays there
     fcntl = None  # type: ignore[assignment]
 
 HOST = re.sub(r"[^\w-]", "_", platform.node(), flags=re.ASCII) or "localhost"
-ASIDE = re.compile(rf"\.(.+)\.[0-9a-f]{{32}}\.{HOST}\.keras_attn")
+ASIDE = re.compile(r"\.(.+)\.[0-9a-f]{32}\.([\w-]+)\.keras_attn", re.ASCII)
 REPLACED, REMOVED = "replaced", "removed"  # versions set aside
 
 
@@ -64,12 +65,30 @@ def clear(parent: Path) -> None:
         name = ASIDE.fullmatch(folder.name)
         if not name or not folder.is_dir():
             continue
+        if name[2] != HOST:
+            _tell_of_others(folder, parent / name[1])
+            continue
         with _locked(folder) as free:
             replaced, path = folder / REPLACED, parent / name[1]
             if free and replaced.exists() and not path.exists():
                 os.rename(replaced, path)
             if free:
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _tell_of_others(folder: Path, path: Path) -> None:
+    """Warn of a version that an export on another machine had set aside, and nothing replaced."""
+    if (folder / REPLACED).exists() and not path.exists():
+        warnings.warn(
+            f"{str(folder / REPLACED)!r} is version {path.name!r}, which an export on another "
+            f"machine was replacing; if that was killed, rename it to {str(path)!r}.",
+            stacklevel=3,
+        )
+
+
+def newer_versions(folder: Any, version: int) -> int:
+    """Return how many versions with a larger number there are in `folder`."""
+    return sum(int(name) > version for name in _versions(Path(folder)))
 
 
 def next_version(folder: Any) -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from keras_attn.serving.answer import readable
 
 TEXT = """# {name}, served
@@ -13,11 +15,11 @@ Sources are cut at {max_source} tokens, targets end at {max_target}, the end tok
 
 ## Serve it
 
-In the folder that holds `{name}/`, which holds this version:
+In the folder that holds `{folder}/`, which {holds}:
 
 ```bash
 docker run --rm -p 8500:8500 -p 8501:8501 \\
-  --mount type=bind,source="$PWD/{name}",target=/models/{name} \\
+  --mount type=bind,source="$PWD/{folder}",target=/models/{name} \\
   -e MODEL_NAME={name} tensorflow/serving
 ```
 
@@ -25,7 +27,7 @@ or, with the server's binary:
 
 ```bash
 tensorflow_model_server --port=8500 --rest_api_port=8501 \\
-  --model_name={name} --model_base_path="$PWD/{name}"
+  --model_name={name} --model_base_path="$PWD/{folder}"
 ```
 
 With several models, or to merge requests into batches, give it files like those in `assets.extra`:
@@ -47,7 +49,7 @@ before it was exported: any server should give the same.
 
 B is the number of sources, S the width of source ids; a number is fixed in this export. Scores are
 log-probabilities in nats. Numbers outside their range are clamped, ids outside the vocabulary are
-read as `<unk>`, and any byte string is answered. Nothing is optional.
+read as `<unk>`, and any byte string is answered. Nothing is optional.{copies}
 
 | signature | inputs | outputs |
 |---|---|---|
@@ -67,9 +69,16 @@ read as `<unk>`, and any byte string is answered. Nothing is optional.
 ## What has been run
 
 Exports are tested on CPUs, through the C++ loader and session that the server has; TensorFlow
-{lowest_tensorflow} is the oldest that was tried. They have not been run under
+{lowest_tensorflow} is the oldest in which they passed. They have not been run under
 `tensorflow_model_server` itself, nor on a GPU.
 {kernel}"""
+COPIES = """
+
+The model copies: a target id of V + j, with V = {target_size}, is the token at position j of the
+source, from 0. So logits are V + S wide, and `target_vocabulary.json` has the ids below V alone. A
+source id of Vs + j, with Vs = {source_size}, is a token that the source's vocabulary lacks, which
+stands at position j for the first time; `<unk>` would be a token that cannot be copied."""
+UNNUMBERED = "has no number: move it to `{folder}/1` first, since servers take numbered versions"
 KERNELS = {
     "cpu": "Its recurrences are loops, which run on every device.\n",
     "portable": "Its encoder's recurrence is cuDNN's kernel on GPUs, which none has run yet, and a "
@@ -137,18 +146,23 @@ def portable_readme(described: dict) -> str:
         graphs=GRAPHS[described["runtime"]],
         use=TEXTS if texts else IDS_ALONE,
         rows=f", {rows} in this export" if rows else "",
-        signatures=_rows(described["signatures"]),
+        signatures=_rows(described["signatures"], described["copies"]),
         specials=_specials(described),
         **{key: described[key] for key in ("max_source", "max_target")},
     )
 
 
-def readme(described: dict) -> str:
-    """Return the text, given what `keras_attn.json` says."""
-    tables = described["signatures"]
-    attends = "attend" in tables
+def readme(described: dict, path: Path) -> str:
+    """Return the text, given what `keras_attn.json` says, and where the version is written."""
+    tables, sizes = described["signatures"], described["vocabularies"]
+    attends, numbered = "attend" in tables, path.name.isdigit()
+    folder = path.parent.name if numbered else path.name
+    copies = COPIES.format(**{f"{side}_size": sizes[side]["size"] for side in sizes})
     return TEXT.format(
         name=described["name"],
+        folder=folder,
+        holds="holds this version" if numbered else UNNUMBERED.format(folder=folder),
+        copies=copies if described["copies"] else "",
         keras_attn=described["made_with"]["keras_attn"],
         example="text",
         text_ops=(
@@ -157,7 +171,7 @@ def readme(described: dict) -> str:
             if described["needs_tf_text"]
             else "\nIt uses TensorFlow's core operations alone."
         ),
-        signatures=_rows(tables),
+        signatures=_rows(tables, described["copies"]),
         attend="\n- `attend` shows what each target token looked at." if attends else "",
         specials=_specials(described),
         **{key: described[key] for key in ("max_source", "max_target", "beam_size")},
@@ -170,18 +184,21 @@ def _specials(described: dict) -> str:
     return ", ".join(f"`{token}` is {i}" for token, i in described["special_ids"].items())
 
 
-def _rows(tables: dict) -> str:
+def _rows(tables: dict, copies: bool = False) -> str:
     return "\n".join(
-        f"| `{key}` | {_tensors(table['inputs'])} | {_tensors(table['outputs'])} |"
+        f"| `{key}` | {_tensors(table['inputs'])} | {_tensors(table['outputs'], copies)} |"
         for key, table in tables.items()
     )
 
 
-def _tensors(specs: dict) -> str:
-    return ", ".join(f"`{name}` {dtype} {_shape(sizes)}" for name, (dtype, sizes) in specs.items())
+def _tensors(specs: dict, copies: bool = False) -> str:
+    return ", ".join(
+        f"`{name}` {dtype} {_shape(sizes, 'V + S' if copies and name == 'logits' else 'S')}"
+        for name, (dtype, sizes) in specs.items()
+    )
 
 
-def _shape(sizes: list[int]) -> str:
-    """Return a shape with letters: the first axis is B, others that vary are S."""
-    letters = ["B", *("S" if size < 0 else str(size) for size in sizes[1:])]
+def _shape(sizes: list[int], width: str) -> str:
+    """Return a shape with letters: the first axis is B, others that vary are as wide as is said."""
+    letters = ["B", *(width if size < 0 else str(size) for size in sizes[1:])]
     return f"[{', '.join(letters)}]"

@@ -35,6 +35,7 @@ STATUS = {  # of HTTP, by code
     "DEADLINE_EXCEEDED": 504,
 }
 PATH = re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d+))?(?:(:predict)|/(metadata))?")
+MOST_AXES = 8  # of a tensor of a request
 KINDS: dict[str, tuple[type, ...]] = {
     "float": (int, float),
     "int": (int,),
@@ -136,6 +137,8 @@ def as_array(value: Any, info: TensorInfo, name: str) -> np.ndarray:
     while isinstance(level, list):
         shape.append(len(level))
         level = level[0] if level else None
+    if len(shape) > MOST_AXES:
+        raise Refused("INVALID_ARGUMENT", f"{name}: lists in more than {MOST_AXES} levels")
     flat = list(_leaves(value, shape, name))
     kind = info.dtype.rstrip("0123456789")
     if kind == "string":

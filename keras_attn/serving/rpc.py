@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from concurrent import futures
 from typing import Any
 
@@ -10,7 +11,8 @@ import tensorflow as tf
 from keras_attn.serving.servable import Refused, Servable, answered
 
 THREADS = 16
-NEEDS = "gRPC needs tensorflow-serving-api: pip install keras-attn[serving]"
+MOST_ELEMENTS = 2**26  # of a tensor of a request
+NEEDS = "gRPC needs tensorflow-serving-api: pip install 'keras-attn[serving]'"
 
 
 def started(servable: Servable, host: str, port: int, max_bytes: int) -> tuple[Any, int]:
@@ -133,5 +135,10 @@ def predicted(session, request) -> dict[str, Any]:
     if unknown:
         message = f"output tensor alias not found in signature: {unknown[0]}"
         raise Refused("INVALID_ARGUMENT", message)
+    for key, tensor in request.inputs.items():
+        sizes = [axis.size for axis in tensor.tensor_shape.dim]
+        if math.prod(sizes) > MOST_ELEMENTS:  # a few bytes may stand for as many as one likes
+            message = f"{key}: a tensor of {sizes} has more than {MOST_ELEMENTS} elements"
+            raise Refused("INVALID_ARGUMENT", message)
     given = {key: tensor.SerializeToString() for key, tensor in request.inputs.items()}
     return dict(answered(session.run_protos, name, given, wanted or None))

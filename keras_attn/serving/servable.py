@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 from keras_attn.serving.session import Session, SessionError, tf_text_libraries
 
@@ -33,18 +34,19 @@ class Version(NamedTuple):
     number: int
     path: Path
     session: Session
+    raw_definitions: Mapping[str, bytes]  # `SignatureDef`s by name, whatever becomes of the file
 
     def definitions(self) -> Mapping[str, Any]:
-        """Return the `SignatureDef`s of its file, by name."""
-        raw = (self.path / "saved_model.pb").read_bytes()
-        return saved_model_pb2.SavedModel.FromString(raw).meta_graphs[0].signature_def
+        """Return its `SignatureDef`s by name."""
+        kind = meta_graph_pb2.SignatureDef
+        return {name: kind.FromString(raw) for name, raw in self.raw_definitions.items()}
 
 
 class Servable:
     """A model that is served by name; it follows its folder, as TF Serving does.
 
     A version that appears with a larger number takes the place of the one before, which answers
-    what it has begun. One that does not load is said once, and not taken.
+    what it has begun. One that does not load is said, and not taken until its files change.
 
     Args:
         path: A folder of numbered versions, or one version.
@@ -53,20 +55,20 @@ class Servable:
 
     Raises:
         FileNotFoundError: there is no exported model.
-        SessionError: it does not load.
+        SessionError: none of them loads.
     """
 
     def __init__(self, path: Any, name: str | None = None, tell: Callable[[str], None] = print):
         self.path, self._tell = Path(path).absolute(), tell
-        self._failed: set[Path] = set()
-        found = next(self._versions(), None)
-        if found is None:
+        self._failed: dict[Path, list] = {}
+        found = list(self._versions())
+        if not found:
             raise FileNotFoundError(
                 f"path: there is no exported model in {str(path)!r}: neither a saved_model.pb nor "
                 "numbered folders with one."
             )
-        self._now = _loaded(found)
-        self.name = name or _about(found).get("name") or self.path.name
+        self._now = self._first(found) or _loaded(found[0])  # which says what is wrong with it
+        self.name = name or _about(self._now.path).get("name") or self.path.name
         self._stopped = threading.Event()
         tell(f"serving version {self._now.number} of {self.name!r}")
 
@@ -87,17 +89,23 @@ class Servable:
     def look(self) -> None:
         """Load the newest version, if it is newer than what is served."""
         newer = [path for path in self._versions() if _number(path) > self._now.number]
-        for path in newer:
-            if path in self._failed:
+        found = self._first(newer)
+        if found:
+            self._now = found  # the one before is freed with its last request
+            self._tell(f"serving version {self._now.number} of {self.name!r}")
+
+    def _first(self, paths: list[Path]) -> Version | None:
+        """Load the first version that loads, if any; one that did not is tried when it changes."""
+        for path in paths:
+            stamp = _stamp(path)
+            if self._failed.get(path) == stamp:
                 continue
             try:
-                self._now = _loaded(path)  # the one before is freed with its last request
+                return _loaded(path)
             except (SessionError, OSError, ImportError, ValueError) as error:
-                self._failed.add(path)
+                self._failed[path] = stamp
                 self._tell(f"version {path.name} does not load, and is left out: {error}")
-                continue
-            self._tell(f"serving version {self._now.number} of {self.name!r}")
-            return
+        return None
 
     def stop(self) -> None:
         """Follow no more."""
@@ -129,7 +137,22 @@ def answered(call: Callable[..., dict], *arguments: Any) -> Mapping[str, np.ndar
 def _loaded(path: Path) -> Version:
     about = _about(path)
     libraries = tf_text_libraries() if about.get("needs_tf_text") else ()
-    return Version(_number(path), path, Session(path, libraries))
+    session = Session(path, libraries)
+    saved = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
+    found = saved.meta_graphs[0].signature_def
+    raw = {name: definition.SerializeToString() for name, definition in found.items()}
+    return Version(_number(path), path, session, raw)
+
+
+def _stamp(path: Path) -> list:
+    """Return what changes with the files of a version."""
+    files = [*path.glob("*"), *path.glob("variables/*"), *path.glob("assets*/*")]
+    found = []
+    for file in sorted(files):
+        with contextlib.suppress(FileNotFoundError):
+            about = file.stat()
+            found.append((file.name, about.st_size, about.st_mtime_ns))
+    return found
 
 
 def _about(path: Path) -> dict:

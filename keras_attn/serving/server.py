@@ -5,7 +5,10 @@ It is not TF Serving, and not for the open: it has no batching, no TLS and no qu
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -14,6 +17,8 @@ from keras_attn.serving.servable import Servable
 
 MAX_BYTES = 16 * 2**20
 SECONDS = 60  # that a client may take to send a request
+DRAINED = 256 * 2**20  # bytes of a refused request that are read, so that its client hears of it
+CHUNK = 2**16
 
 
 class Server:
@@ -66,9 +71,11 @@ class Server:
         """Take no more requests, and wait up to `grace` seconds for those under way."""
         self.servable.stop()
         ended = self._grpc.stop(grace) if self._grpc else None
+        self._http.stopping = True
         self._http.shutdown()
         self._http.server_close()
         self._http.wait(grace)
+        self._http.hang_up()
         if ended:
             ended.wait()
         for thread in self._threads:
@@ -82,14 +89,32 @@ class Server:
 
 
 class _Http(ThreadingHTTPServer):
-    """An HTTP server that knows how many requests are under way."""
+    """An HTTP server that knows its connections, and how many requests are under way."""
 
     daemon_threads = True
     request_queue_size = 128
 
     def __init__(self, *given):
         self._busy, self._changed = 0, threading.Condition()
+        self._open: set[socket.socket] = set()
+        self.stopping = False
         super().__init__(*given)
+
+    def process_request(self, request, client_address):
+        """Note a connection; see `socketserver`."""
+        self._open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request):
+        """Forget a connection; see `socketserver`."""
+        self._open.discard(request)
+        super().shutdown_request(request)
+
+    def hang_up(self):
+        """End the connections that are left, which nothing is under way on."""
+        for connection in list(self._open):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def begun(self, number: int):
         """Count a request that begins, 1, or ends, -1."""
@@ -112,6 +137,27 @@ def _handler(servable, max_bytes):
         protocol_version = "HTTP/1.1"
         timeout = SECONDS
         server: _Http
+        counted = False
+
+        def handle_one_request(self):
+            """Answer a request, which is under way from its first line on."""
+            try:
+                super().handle_one_request()
+            finally:
+                if self.counted:
+                    self.counted = False
+                    self.server.begun(-1)
+
+        def parse_request(self):
+            """Read the headers; a server that stops takes no more requests."""
+            self.counted = True
+            self.server.begun(1)
+            stops = self.server.stopping
+            understood = super().parse_request()
+            if understood and stops:
+                self._refuse(503, "the server is stopping")
+            self.close_connection |= self.server.stopping
+            return understood and not stops
 
         def do_GET(self):  # noqa: N802
             """Answer status and metadata."""
@@ -122,27 +168,41 @@ def _handler(servable, max_bytes):
             size = self.headers.get("Content-Length", "")
             if not size.isdecimal():
                 self._refuse(411, "a request needs a Content-Length")
-            elif int(size) > max_bytes:
-                self._refuse(413, f"a request may have {max_bytes} bytes, this has {size}")
+            elif len(size) > 18 or int(size) > max_bytes:
+                self._refuse(413, f"a request may have {max_bytes} bytes, this has {size[:30]}")
+                self._drain()
             else:
-                body = self.rfile.read(int(size))
+                body = b"".join(self._read(int(size)))
                 if len(body) == int(size):
                     self._answer(body)
                 else:
                     self.close_connection = True
 
+        def _read(self, size, seconds=None):
+            """Yield up to so many bytes of the request, as they come within some seconds."""
+            until = time.monotonic() + (seconds or SECONDS)
+            while size and time.monotonic() < until:
+                chunk = self.rfile.read1(min(size, CHUNK))
+                if not chunk:
+                    return
+                size -= len(chunk)
+                yield chunk
+
         def _answer(self, body):
-            self.server.begun(1)
-            try:
-                path = self.path.partition("?")[0]
-                self._write(*rest.answer(servable, self.command, path, body))
-            finally:
-                self.server.begun(-1)
+            path = self.path.partition("?")[0]
+            self._write(*rest.answer(servable, self.command, path, body))
 
         def _refuse(self, status, message):
             """Answer without having read the request, and hang up."""
             self.close_connection = True
             self._write(status, rest.said(message))
+
+        def _drain(self):
+            """Read on: a client that still sends would be cut off before it reads the answer."""
+            with contextlib.suppress(OSError):
+                self.connection.shutdown(socket.SHUT_WR)
+                for _ in self._read(DRAINED, 10):
+                    pass
 
         def _write(self, status, body):
             self.send_response(status)

@@ -195,8 +195,9 @@ class Steps:
             mask = given[f"{prefix}mask"] = tf.sequence_mask(lengths, longest)
             state = prefix.replace("memory", "state", 1)
             for key in [key for key in given if key.startswith(state)]:
-                if given[key].shape[-1] is None:  # (B, H, S)
-                    given[key] = tf.where(mask[:, None], given[key], tf.zeros_like(given[key]))
+                if given[key].shape[-1] is None:  # (B, H, S), or wider behind a merged step
+                    there = given[key][..., :longest]
+                    given[key] = tf.where(mask[:, None], there, tf.zeros_like(there))
         for name, heads in self.heads.items():
             if heads > 1 and name in given:
                 given[name] = _joined(tf.transpose(given[name], [0, 2, 1, 3]))

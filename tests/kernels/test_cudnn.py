@@ -27,7 +27,7 @@ def sigmoid(x):
 def emulated(input, input_h, input_c, params, sequence_lengths, rnn_mode, is_training, time_major):
     """CudnnRNNV3 of one layer and one direction, rows first: (B, T, D) -> (B, T, U), (B, 1, U)."""
     x, given, lengths = np.array(input), np.array(params), np.array(sequence_lengths)
-    assert not time_major and not is_training and (lengths > 0).all()
+    assert not time_major and not is_training and (lengths > 0).all() and len(lengths) > 0
     (rows, steps, depth), units, number = x.shape, input_h.shape[-1], GATES[rnn_mode]
     sizes = [units * depth] * number + [units * units] * number + [units] * 2 * number
     assert len(given) == sum(sizes)
@@ -85,6 +85,18 @@ def test_the_kernel_gives_what_the_loop_does(monkeypatch, kind, mask, options):
         for here, there in zip(found, expected, strict=True):
             assert here.dtype == there.dtype and here.shape == there.shape
             np.testing.assert_allclose(here, there, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+def test_the_kernel_is_never_given_an_empty_batch(monkeypatch, kind):
+    monkeypatch.setattr(tf.raw_ops, "CudnnRNNV3", emulated)
+    cell = kernels.LSTM if kind == "lstm" else kernels.GRU
+    layer = cell(3, return_sequences=True, return_state=True)
+    nothing = tf.zeros([0, 5, 2])
+    layer(tf.zeros([1, 5, 2]))
+    with cudnn.rnn_kernel("cudnn"):
+        outputs, *states = layer(nothing, mask=tf.zeros([0, 5], tf.bool))
+    assert outputs.shape == (0, 5, 3) and all(state.shape == (0, 3) for state in states)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "mixed_bfloat16"])

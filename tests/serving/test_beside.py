@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 
 import pytest
 import small_models
@@ -13,6 +14,7 @@ from tensorflow_serving.config import model_server_config_pb2
 import keras_attn
 from keras_attn import text, zoo
 from keras_attn.serving import beside, export
+from keras_attn.serving.client import AT_A_TIME
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +64,10 @@ def test_configurations_are_what_the_server_reads(path):
     )
     (served,) = config.model_config_list.config
     assert (served.name, served.base_path) == ("my_model", "/models/my_model")
+    batching = (path / "assets.extra/batching.config").read_text()
+    assert "\npad_variable_length_inputs: true\n" in batching  # ids of unequal widths
+    (largest,) = re.findall(r"max_batch_size { value: (\d+) }", batching)
+    assert int(largest) >= AT_A_TIME  # or a request of our client would be refused
 
 
 def test_golden_rows_are_the_models_own(path):

@@ -63,7 +63,8 @@ def test_scores_streams_and_alignments(both):
     for word in ("abc", "", "é🙂", "x" * 30):
         assert list(client.stream(word)) == list(model.stream(word))
     assert list(client.stream("abc", max_length=2)) == list(model.stream("abc"))[:2]
-    assert len(client.generate("abc", temperature=2.0)) >= 0  # a seed of its own
+    drawn = {client.generate("abc", temperature=3.0) for _ in range(5)}
+    assert len(drawn) > 1  # each with a seed of its own
     if not model.attends:
         with pytest.raises(ServerError, match="attend"):
             client.attend("abc")
@@ -124,6 +125,14 @@ def test_bad_arguments_are_named():
         with pytest.raises(ValueError, match=message):
             call()
     assert client.generate([]) == []
+
+
+def test_a_beam_that_is_not_that_of_the_export(both):
+    model, client = both
+    expected = model.generate("abc", beam_size=3, num_return=2)
+    assert client.generate("abc", beam_size=3, num_return=2) == expected
+    with pytest.raises(ValueError, match="beam_size: with num_return it is .* export, 3, got 2"):
+        client.generate("abc", beam_size=2, num_return=2)
 
 
 def test_more_hypotheses_than_the_export_has(both):

@@ -10,7 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from keras_attn import serving
-from keras_attn.serving.publishing import HOST, REPLACED, clear, prune, published
+from keras_attn.serving.publishing import (
+    HOST,
+    REPLACED,
+    clear,
+    newer_versions,
+    prune,
+    published,
+)
 
 LEFT = f".1.0123456789abcdef0123456789abcdef.{HOST}.keras_attn"
 KILLED = """
@@ -158,3 +165,20 @@ def test_an_error_of_the_writer_is_not_swallowed(tmp_path):
         with published(tmp_path / "1", overwrite=False):
             raise OSError("disk full")
     assert os.listdir(tmp_path) == []
+
+
+def test_a_version_that_another_machine_had_set_aside_is_told_of(tmp_path):
+    aside = tmp_path / LEFT.replace(f".{HOST}.", ".elsewhere.")
+    version(aside / REPLACED)
+    with pytest.warns(UserWarning, match="is version '1', which an export on another machine"):
+        clear(tmp_path)
+    assert (aside / REPLACED).exists()
+    version(tmp_path / "1")
+    clear(tmp_path)  # and says nothing, since there is a version
+
+
+def test_newer_versions_are_counted(tmp_path):
+    for name in ("1", "2", "9", "notes"):
+        version(tmp_path / name)
+    assert [newer_versions(tmp_path, number) for number in (0, 1, 2, 9)] == [3, 2, 1, 0]
+    assert newer_versions(tmp_path / "nowhere", 1) == 0

@@ -36,6 +36,15 @@ def test_it_serves_the_newest_version(exported, tmp_path):
     assert len(before.run(source=["a"])["target"]) == 1  # what has begun is answered
     servable.look()
     assert len(told) == 3
+    shutil.copytree(exported, base / "11", dirs_exist_ok=True)  # its files come one by one
+    servable.look()
+    assert servable.version("letters").number == 11 and len(told) == 4
+    (base / "12").mkdir()
+    (base / "12" / "saved_model.pb").write_bytes(b"no model")
+    again = Servable(base, tell=told.append)
+    assert again.version("letters").number == 11 and "version 12 does not load" in told[4]
+    shutil.rmtree(base / "11")
+    assert "serving_default" in again.version("letters").definitions()
     assert Servable(exported, "mine", told.append).version("mine").number == 3
 
 

@@ -6,6 +6,7 @@ import http.client
 import json
 import socket
 import threading
+import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -13,8 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import small_models
 
-from keras_attn.serving import rest
-from keras_attn.serving.servable import Servable
+from keras_attn.serving import Client, ServerError, rest
+from keras_attn.serving.servable import Refused, Servable
 from keras_attn.serving.server import Server
 
 PREDICT = "/v1/models/letters:predict"
@@ -96,6 +97,79 @@ def test_what_is_under_way_is_answered_when_it_stops(servable, monkeypatch):
         stopping.result()
     with pytest.raises(urllib.error.URLError):
         post(server, b"{}")
+
+
+def test_a_kept_connection_is_not_taken_up_again_when_it_stops(servable):
+    server = Server(servable, 0, None)
+    idle = http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=30)
+    idle.request("POST", PREDICT, b'{"inputs": ["abc"]}')
+    assert idle.getresponse().read()
+    server.stop()
+    with pytest.raises((http.client.HTTPException, OSError)):
+        idle.request("POST", PREDICT, b'{"inputs": ["abc"]}')
+        idle.getresponse()
+
+
+def test_a_request_that_is_still_coming_is_answered_when_it_stops(servable):
+    server = Server(servable, 0, None)
+    body = b'{"inputs": ["abc"]}'
+    with socket.create_connection(("127.0.0.1", server.rest_port), 30) as raw:
+        raw.sendall(f"POST {PREDICT} HTTP/1.1\r\nContent-Length: {len(body)}\r\n\r\n".encode())
+        raw.sendall(body[:5])
+        while not server._http._busy:
+            time.sleep(0.01)
+        with ThreadPoolExecutor(1) as pool:
+            stopping = pool.submit(server.stop, 30)
+            while not server._http.stopping:
+                time.sleep(0.01)
+            raw.sendall(body[5:])
+            answer = raw.makefile("rb").read()
+            stopping.result()
+    assert b" 200 " in answer and b"Connection: close" in answer
+
+
+def test_a_client_hears_that_its_request_is_too_large(server):
+    client = Client(f"http://127.0.0.1:{server.rest_port}", "letters")
+    with pytest.raises(ServerError) as refused:
+        client.predict(source=["x" * 20_000_000])
+    assert refused.value.code == "RESOURCE_EXHAUSTED"
+    with socket.create_connection(("127.0.0.1", server.rest_port), 30) as raw:
+        size = "9" * 5000
+        raw.sendall(f"POST {PREDICT} HTTP/1.1\r\nContent-Length: {size}\r\n\r\n".encode())
+        raw.shutdown(socket.SHUT_WR)
+        assert b" 413 " in raw.makefile("rb").read()
+
+
+def test_a_client_that_trickles_is_given_up(servable, monkeypatch):
+    monkeypatch.setattr("keras_attn.serving.server.SECONDS", 0.5)
+    with Server(servable, 0, None) as server:
+        with socket.create_connection(("127.0.0.1", server.rest_port), 30) as raw:
+            head = f"POST {PREDICT} HTTP/1.1\r\nContent-Length: 1000\r\n\r\n"
+            raw.sendall(head.encode())
+            with pytest.raises(OSError):
+                for _ in range(100):
+                    raw.sendall(b"x")
+                    time.sleep(0.1)
+
+
+def test_lists_in_many_levels_are_refused(server):
+    deep = b'{"inputs": ' + b"[" * 70 + b'"a"' + b"]" * 70 + b"}"
+    status, answer = post(server, deep)
+    assert status == 400 and "more than 8 levels" in answer["error"]
+
+
+def test_tensors_that_a_few_bytes_stand_for_are_refused(servable):
+    from tensorflow_serving.apis import predict_pb2
+
+    from keras_attn.serving.rpc import predicted
+
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = "letters"
+    request.inputs["source"].dtype = 7
+    request.inputs["source"].string_val.append(b"a")
+    request.inputs["source"].tensor_shape.dim.add(size=2**40)
+    with pytest.raises(Refused, match="more than 67108864 elements"):
+        predicted(servable.version("letters").session, request)
 
 
 def test_a_port_that_is_taken_is_named(servable, server):
