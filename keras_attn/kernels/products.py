@@ -7,6 +7,7 @@ import itertools
 import tensorflow as tf
 
 LARGE = 2**20  # numbers of a matrix that no core has in its own cache
+FEW = 8  # rows
 
 
 def affine(x, kernel, bias):
@@ -42,12 +43,22 @@ def column_sums(x):
 def times(kernel, blocks: int = 1):
     """Return a function of x (N, I) to x @ kernel, of what a weight (I, O) is now.
 
-    XLA multiplies a few rows with a matrix on one core, but several matrices side by side: a large
-    one is cut into that many blocks of columns.
+    XLA multiplies a few rows with a matrix on one core, but several matrices side by side: for
+    those, a large one is cut into that many blocks of columns. Of more rows it makes good use
+    itself, and the number of rows is known when it compiles.
     """
     kernel = tf.convert_to_tensor(kernel)
     rows, columns = kernel.shape
-    blocks = blocks if rows * columns >= LARGE else 1
+    if blocks == 1 or rows * columns < LARGE:
+        return lambda x: tf.matmul(x, kernel)
     bounds = [columns * i // blocks for i in range(blocks + 1)]
     parts = [kernel[:, a:b] for a, b in itertools.pairwise(bounds)]
-    return lambda x: tf.concat([tf.matmul(x, part) for part in parts], axis=1)
+
+    def product(x):
+        return tf.cond(
+            tf.shape(x)[0] <= FEW,
+            lambda: tf.concat([tf.matmul(x, part) for part in parts], axis=1),
+            lambda: tf.matmul(x, kernel),
+        )
+
+    return product
