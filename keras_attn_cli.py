@@ -124,11 +124,18 @@ def card(
 
 @app.command()
 def train(
-    architecture: Annotated[str, typer.Argument(help="A name of the zoo, such as attention.")],
-    data: Annotated[
-        str, typer.Argument(help=f"{', '.join(DATASETS)}, or a TSV, CSV or JSONL file (.gz too).")
+    context: typer.Context,
+    architecture: Annotated[
+        str, typer.Argument(help="A name of the zoo, such as attention; or a recipe, FILE.toml.")
     ],
-    out: Annotated[Path, typer.Option(help="The folder of the run. Run again to resume.")],
+    data: Annotated[
+        str | None,
+        typer.Argument(help=f"{', '.join(DATASETS)}, or a TSV, CSV or JSONL file (.gz too)."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The folder of the run. Run again to resume.", show_default="needed"),
+    ] = None,
     validation: Annotated[
         str | None,
         typer.Option(
@@ -235,8 +242,21 @@ def train(
     ] = 0,
     json: AsJson = False,
 ) -> None:
-    """Train a model on pairs of strings. Killed, it resumes when the same command is run again."""
-    settings = {key: value for key, value in locals().items() if key not in ("out", "json")}
+    """Train a model on pairs of strings. Killed, it resumes when the same command is run again.
+
+    A recipe says all itself but where the data lies (--data-dir), where the run shall live (--out)
+    and its --seed.
+    """
+    given = locals()
+    if out is None:
+        raise Stop("--out: expected the folder of the run.")
+    if architecture.endswith(".toml"):
+        _refuse_beside_recipe(context)
+        _train_recipe(architecture, out, seed, data_dir, json)
+        return
+    if data is None:
+        raise Stop(f"DATA: expected {', '.join(DATASETS)} or a file of pairs.")
+    settings = {key: given[key] for key in given if key not in ("context", "out", "json")}
     settings = {key: str(v) if isinstance(v, Path) else v for key, v in settings.items()}
     _import_quietly()
     _use_all_cores()
@@ -434,7 +454,13 @@ def _write_targets(source, targets, scores, json):
 
 @app.command()
 def evaluate(
-    model: Model,
+    model: Annotated[
+        Path,
+        typer.Argument(
+            help="A .keras file, the folder of a run, or an exported model, which is then asked "
+            "through TensorFlow's C++ session."
+        ),
+    ],
     data: Annotated[str, typer.Argument(help=f"{', '.join(DATASETS)}, or a file of pairs.")],
     columns: Annotated[str | None, typer.Option(help="Two columns of the file: a,b.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Where a data set lies.")] = None,
@@ -449,25 +475,22 @@ def evaluate(
     Of a data set it is the part held out in training that is scored.
     """
     _import_quietly()
-    from keras_attn import scoring, text
+    from keras_attn import scoring
 
     pairs = _held_out(data, _columns(columns), data_dir)
-    loaded = _loaded(model)
+    asked, cleaning, whole = _evaluated(model)
     # What the target's tokeniser makes of targets is what the model has learnt to write.
-    targets = [t.decode() for t in loaded.target.cleaning.apply(pairs.targets).numpy()]
+    targets = [t.decode() for t in cleaning.apply(pairs.targets).numpy()]
     sources, references = scoring.grouped(pairs.sources, targets)
     hypotheses = []
     with _bar("generating", len(sources)) as advance:
         for i in range(0, len(sources), AT_A_TIME):
             chunk = sources[i : i + AT_A_TIME]
-            hypotheses += loaded.generate(
-                chunk,
-                beam_size=beam_size,
-                length_penalty=length_penalty,
-                coverage_penalty=coverage_penalty,
-            )
+            options = {"beam_size": beam_size, "length_penalty": length_penalty}
+            if coverage_penalty:  # which exported models do not have
+                options["coverage_penalty"] = coverage_penalty
+            hypotheses += asked(chunk, **options)
             advance(len(chunk))
-    whole = isinstance(loaded.target, text.CharacterTokenizer | text.ByteTokenizer)
     found = scoring.sequence_scores(hypotheses, references, list if whole else str.split)
     unit = "characters" if whole else "words"
     scores: dict[str, Any] = {"sources": len(sources), "tokens": unit, **found}
@@ -647,6 +670,40 @@ def attend(
     _show_alignments(found)
 
 
+# === Recipes ===
+
+UNMADE = ("seeds", "decoding")  # what a run does not depend on
+BESIDE_RECIPE = ("architecture", "out", "seed", "data_dir", "json")
+
+
+def _refuse_beside_recipe(context):
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if name not in BESIDE_RECIPE and source is not None and source.name == "COMMANDLINE":
+            shown = "DATA" if name == "data" else f"--{name.replace('_', '-')}"
+            raise Stop(f"{shown}: a recipe says that itself; change it there.")
+
+
+def _train_recipe(file, out, seed, data_dir, json):
+    """Train by a recipe, and show what the best epoch reaches."""
+    _import_quietly()
+    _use_all_cores()
+    from keras_attn import recipes, training
+
+    recipe = recipes.read(file)
+    made = {key: value for key, value in recipe._asdict().items() if key not in UNMADE}
+    settings = {"recipe": made, "seed": seed}
+    _refuse_other_run(out, settings)
+    _note_run(out, settings)
+    _, found = recipes.run(recipe, out, seed, data_dir, [training.Progress()])
+    if json:
+        typer.echo(jsons.dumps(found))
+        return
+    for key in ("exact_match", "sequence_error_rate", "token_error_rate"):
+        typer.echo(f"{key.replace('_', ' ') + ':':22} {found['measured'][key]:.2%}")
+    typer.echo(f"saved {out / 'model.keras'}, best epoch {found['best_epoch']}")
+
+
 # === Data and models ===
 
 
@@ -733,8 +790,9 @@ def _refuse_other_run(out, settings):
         before = jsons.loads((out / "run.json").read_text())
         names = [key for key in settings if key not in ("data", "validation", "data_dir")]
         changed = [key for key in names if before.get(key) != settings[key]]
-        if changed == ["data_sha256"]:
-            raise Stop(f"--out: {out} holds a run on other data; give another folder.")
+        for key, what in (("data_sha256", "on other data"), ("recipe", "of another recipe")):
+            if changed == [key]:
+                raise Stop(f"--out: {out} holds a run {what}; give another folder.")
         if changed:
             was = ", ".join(
                 f"{key} {before.get(key)} -> {settings[key]}"
@@ -804,6 +862,30 @@ def _built(architecture, source, target, options):
     from keras_attn import zoo
 
     return zoo.build(architecture, source=source, target=target, **options)
+
+
+def _evaluated(path):
+    """Return what generates, the cleaning of targets, and whether these are of characters."""
+    from keras_attn import text
+
+    exported = _newest(path)
+    if not (exported / "saved_model.pb").exists():
+        loaded = _loaded(path)
+        whole = isinstance(loaded.target, text.CharacterTokenizer | text.ByteTokenizer)
+        return loaded.generate, loaded.target.cleaning, whole
+    from keras_attn.serving import Client, checking
+    from keras_attn.text.cleaning import Cleaning
+
+    about = jsons.loads(checking.beside(exported, "keras_attn.json"))["vocabularies"]["target"]
+    client = Client(exported.absolute().as_uri(), "")
+
+    def generate(sources, **options):
+        if "coverage_penalty" in options:
+            raise Stop("--coverage-penalty: exported models have none; give the .keras file.")
+        return client.generate(sources, **options)
+
+    whole = about["tokeniser"] in ("CharacterTokenizer", "ByteTokenizer")
+    return generate, Cleaning(**about["cleaning"]), whole
 
 
 def _loaded(path):

@@ -26,9 +26,10 @@ SIGNATURES = (*OF_IDS, "serving_default", "beam", "options", "sample", "score")
 PAGE = """# Exports: what they weigh, how soon they answer, and what a GPU would run
 
 Every architecture at its default size, with the vocabularies of dates, untrained. "First" and
-"later" are milliseconds of one text of 12 characters through `serving_default`, to {steps} tokens
-at most, in a process without Python's TensorFlow, by TensorFlow's C API; later ones are a median of
-20. {machine}. Made by `benchmarks/exports.py`; the data is benchmarks/exports.json.
+"later" are milliseconds of one text of 12 characters through `serving_default`, in a process
+without Python's TensorFlow, by TensorFlow's C API; later ones are a median of 20. An untrained
+model ends where it happens to, behind one token or {steps}.
+{machine}. Made by `benchmarks/exports.py`; the data is benchmarks/exports.json.
 
 | architecture | weights | graph, MB | weights, MB | export, s | load, s | first, ms | later, ms |
 |---|---|---|---|---|---|---|---|

@@ -96,9 +96,12 @@ def save(results: dict) -> None:
     for what, ends in results.items():
         faults = [end for end in ends if end["code"] != 0]
         steps = sorted({end["last"].get("steps", 0) for end in ends})
-        decoders = ", ".join(dict.fromkeys(name for end in ends for name in end["decoders"]))
+        decoders = ", ".join(
+            dict.fromkeys(name for end in ends for name in end.get("decoders", ()))
+        )
         of_each = "–".join(f"{number:,}" for number in dict.fromkeys((steps[0], steps[-1])))
-        commits = ", ".join(dict.fromkeys(end["commit"] for end in ends))
+        commits = ", ".join(dict.fromkeys(end.get("commit", "") for end in ends))
+        decoders = ", ".join(dict.fromkeys(trained))
         cells = (what, decoders, len(ends), of_each, len(faults), ends[0]["at"][:10], commits)
         rows.append(f"| {' | '.join(map(str, cells))} |")
     (HERE / "soak.md").write_text(PAGE.format(rows="\n".join(rows)))

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import pytest
 
 import keras_attn_cli
+from keras_attn.datasets import dates
 
 WORDS = ["cat", "act", "tack", "at", "kit", "tick", "kick", "taka", "itta", "aki"]
 SAID = {"c": "K", "k": "K", "a": "AE", "t": "T", "i": "IH"}
@@ -221,6 +222,42 @@ def test_evaluate(call, folder, tmp_path):
     assert "chrf signature:" in again.out and "sources:               10" in again.out
 
 
+RECIPE = """
+architecture = "attention"
+data = "dates"
+seeds = [0]
+source = { tokeniser = "character" }
+target = { tokeniser = "character" }
+options = { size = "tiny", cell = "simple_rnn", bidirectional = false }
+training = { epochs = 1 }
+"""
+
+
+def test_train_by_a_recipe(call, tmp_path, monkeypatch):
+    load = dates.load
+    monkeypatch.setattr(dates, "load", lambda: load(64, 8, 8, locales=["en_US"]))
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(RECIPE)
+    given = ("train", recipe, "--out", tmp_path / "run")
+    found = call(*given, "--json")
+    assert found.code == 0 and json.loads(found.out)["measured"]["sources"] == 8, found.error
+    assert (tmp_path / "run" / "model.keras").exists()
+    assert "exact match:" in call(*given).out  # there already
+    for others, message in (
+        (("--epochs", "3"), "--epochs: a recipe says that itself"),
+        (("dates",), "DATA: a recipe says that itself"),
+        (("--seed", "1"), "holds another run"),
+    ):
+        found = call(*given, *others)
+        assert found.code == 2 and message in found.error, found.error
+    recipe.write_text(RECIPE.replace("tiny", "small"))
+    assert "holds a run of another recipe" in call(*given).error
+    recipe.write_text(RECIPE.replace("epochs", "epoch"))
+    assert "Did you mean 'epochs'" in call(*given).error
+    assert "--out: expected" in call("train", recipe).error
+    assert "DATA: expected" in call("train", "attention", "--out", tmp_path / "other").error
+
+
 def test_export(call, folder, tmp_path):
     served = [str(tmp_path / "served" / version) for version in "12"]
     Path(served[0]).mkdir(parents=True)
@@ -231,11 +268,19 @@ def test_export(call, folder, tmp_path):
     assert Path(served[1], "saved_model.pb").exists() and not Path(served[0]).exists()
     found = call("inspect", served[1])
     assert "served: seq2seq, RNN kernel cpu" in found.out and "ids: source_ids" in found.out
-    found = json.loads(call("inspect", served[1], "--json").out)
-    assert found["about"]["name"] == "served" and not found["pinned"] and found["weights"]
-    assert {"op", "dtypes", "kind", "looped", "nodes"} == set(found["operations"]["ids"][0])
+    inspected = json.loads(call("inspect", served[1], "--json").out)
+    about = inspected["about"]
+    assert about["name"] == "served" and not inspected["pinned"] and inspected["weights"]
+    assert {"op", "dtypes", "kind", "looped", "nodes"} == set(inspected["operations"]["ids"][0])
+    here, there = (
+        json.loads(call("evaluate", path, folder / "pairs.tsv", "--beam-size", "3", "--json").out)
+        for path in (folder / "run", tmp_path / "served")
+    )
+    assert here == there
+    found = call("evaluate", served[1], folder / "pairs.tsv", "--coverage-penalty", "1")
+    assert found.code == 2 and "exported models have none" in found.error
     of_base = json.loads(call("inspect", tmp_path / "served", "--json").out)
-    assert of_base["about"] == found["about"]  # the newest of its versions
+    assert of_base["about"] == about  # the newest of its versions
     found = call("inspect", tmp_path)
     assert found.code == 2 and "there is no saved_model.pb" in found.error
     older = ("--version", "1", "--keep", "1")

@@ -28,6 +28,7 @@ LAYERS = {  # a room may import itself and these
     "layers": {"types", "kernels"},
     "models": {"types", "text", "search", "plots", "training", "serving", "kernels", "layers"},
     "zoo": {"types", "text", "layers", "models"},
+    "recipes": {"datasets", "scoring", "text", "training", "zoo"},
 }
 
 

@@ -8,6 +8,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -18,6 +19,7 @@ from keras_attn.search import fold
 from keras_attn.serving import rpc
 from keras_attn.serving.checking import beside
 from keras_attn.serving.rest import STATUS
+from keras_attn.serving.session import Session, SessionError, tf_text_libraries
 from keras_attn.text.codec import Codec, CopyCodec
 from keras_attn.types import BOS, EOS
 
@@ -44,7 +46,9 @@ class Client:
     """Asks a served model what `generate`, `score` and `attend` ask one that is here.
 
     Args:
-        url: "http://127.0.0.1:8501" or "grpc://127.0.0.1:8500".
+        url: "http://127.0.0.1:8501" or "grpc://127.0.0.1:8500"; or "file:///models/g2p/1", an
+            exported model's folder, which is asked through TensorFlow's C++ session in this
+            process, without a server.
         model: Its name.
         version: Int; None for the newest.
         timeout: Seconds that a request may take.
@@ -54,6 +58,7 @@ class Client:
     Raises:
         ValueError: another kind of URL.
         ImportError: gRPC without tensorflow-serving-api.
+        ServerError: a folder that holds no exported model.
     """
 
     def __init__(
@@ -66,10 +71,12 @@ class Client:
         folder: Any = None,
     ):
         kind, _, rest = url.partition("://")
-        if kind not in ("http", "https", "grpc") or not rest:
-            raise ValueError(f"url: expected http://host:port or grpc://host:port, got {url!r}.")
-        transport = _Grpc(rest, timeout) if kind == "grpc" else _Rest(url.rstrip("/"), timeout)
-        self._transport, self._model, self._version = transport, model, version
+        if kind not in TRANSPORTS or not rest:
+            raise ValueError(
+                f"url: expected http://host:port, grpc://host:port or file:///folder, got {url!r}."
+            )
+        self._transport = TRANSPORTS[kind](url.rstrip("/"), timeout)
+        self._model, self._version = model, version
         self._folder = folder
         self._codec: Any = None
         self._about: Any = None
@@ -282,7 +289,7 @@ class _Rest:
 class _Grpc:
     """Requests by gRPC."""
 
-    def __init__(self, address: str, timeout: float):
+    def __init__(self, url: str, timeout: float):
         try:
             import grpc
             from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
@@ -290,7 +297,7 @@ class _Grpc:
             raise ImportError(rpc.NEEDS) from error
         self._error, self._request = grpc.RpcError, predict_pb2.PredictRequest
         unlimited = [("grpc.max_receive_message_length", -1)]
-        channel = grpc.insecure_channel(address, unlimited)
+        channel = grpc.insecure_channel(url.removeprefix("grpc://"), unlimited)
         self._stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
         self._timeout = timeout
 
@@ -311,6 +318,28 @@ class _Grpc:
         return {name: tf.make_ndarray(tensor) for name, tensor in response.outputs.items()}
 
 
+class _Local:
+    """Requests to the session of an exported model that lies here."""
+
+    def __init__(self, url: str, timeout: float):
+        folder = Path(urllib.parse.unquote(url.removeprefix("file://")))
+        try:
+            about = json.loads(beside(folder, "keras_attn.json"))
+            self._session = Session(folder, tf_text_libraries() if about["needs_tf_text"] else ())
+        except (FileNotFoundError, SessionError) as error:
+            raise ServerError("NOT_FOUND", str(error)) from error
+
+    def predict(self, model, version, signature, inputs):
+        """Run a signature, and return arrays by name."""
+        try:
+            return self._session.run(signature, **inputs)
+        except SessionError as error:
+            raise ServerError(error.code, error.message) from error
+        except ValueError as error:
+            raise ServerError("INVALID_ARGUMENT", str(error)) from error
+
+
+TRANSPORTS = {"http": _Rest, "https": _Rest, "grpc": _Grpc, "file": _Local}
 TYPES = {"seed": np.int64, "temperature": np.float32, "top_p": np.float32}
 TYPES |= {"length_penalty": np.float32}
 TEXTS = ("source", "target")

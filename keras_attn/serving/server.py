@@ -208,6 +208,7 @@ def _handler(servable, max_bytes):
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
+            self.close_connection |= self.server.stopping
             if self.close_connection:
                 self.send_header("Connection", "close")
             self.end_headers()

@@ -1,6 +1,8 @@
-"""A client says of a served model what the model says itself, by REST and by gRPC."""
+"""A client says of an exported model what the model says itself, by REST, by gRPC and here."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,10 +24,10 @@ def served(request):
         yield model, urls, path
 
 
-@pytest.fixture(params=["rest", "grpc"])
+@pytest.fixture(params=["rest", "grpc", "file"])
 def both(request, served):
     model, urls, path = served
-    url = urls[0] if request.param == "rest" else urls[1]
+    url = {"rest": urls[0], "grpc": urls[1], "file": Path(path).absolute().as_uri()}[request.param]
     return model, Client(url, "letters", folder=path)
 
 
@@ -95,6 +97,7 @@ def test_what_the_server_refuses_is_raised(both, served):
     for code, call in (
         ("INVALID_ARGUMENT", lambda: client.predict(source=[["a"]])),
         ("INVALID_ARGUMENT", lambda: client.predict(text=["a"])),
+        ("NOT_FOUND", lambda: Client("file:///no/where", "x")),
         ("NOT_FOUND", lambda: Client(urls[0], "x").generate("a")),
         ("NOT_FOUND", lambda: Client(urls[1], "letters", version=9).generate("a")),
         ("UNAVAILABLE", lambda: Client("http://127.0.0.1:9", "letters").generate("a")),
@@ -110,6 +113,7 @@ def test_bad_arguments_are_named():
     client = Client("http://127.0.0.1:9", "letters")
     for message, call in (
         ("url: expected http", lambda: Client("127.0.0.1:8501", "letters")),
+        ("url: expected http", lambda: Client("file://", "letters")),
         (
             "temperature: draws have no beams",
             lambda: client.generate("a", temperature=1, beam_size=2),

@@ -147,6 +147,6 @@ def test_what_fails_within_is_said_with_its_status():
 
     signature = Signature({"source": STRINGS}, {}, frozenset(), "")
     session = SimpleNamespace(signatures={"serving_default": signature}, run=run)
-    servable = SimpleNamespace(version=lambda *_: Version(1, Path(), session))
+    servable = SimpleNamespace(version=lambda *_: Version(1, Path(), session, {}))
     found = rest.answer(servable, "POST", "/v1/models/m:predict", b'{"inputs": ["a"]}')
     assert found == (500, b'{"error": "MemoryError: no room"}')

@@ -1,0 +1,254 @@
+"""Recipes: all that a model of the zoo was made of, in one TOML file that makes it again.
+
+    architecture = "attention"
+    data = "cmudict"
+    seeds = [0]
+
+    [source]
+    tokeniser = "character"
+    lowercase = true
+
+    [target]
+    tokeniser = "whitespace"
+
+    [options]
+    units = 256
+
+    [training]
+    epochs = 20
+
+    [decoding]
+    beam_size = 5
+
+`keras-attn train RECIPE` runs one; so does `run` here, in code.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import sys
+import tomllib
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+
+from keras_attn import datasets, scoring, text, training, zoo
+
+DATA = {"cmudict": datasets.cmudict, "dates": datasets.dates}
+TRAINING = [
+    name
+    for name, parameter in inspect.signature(training.train).parameters.items()
+    if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name not in ("seed", "callbacks")
+]
+DECODING = ("beam_size", "length_penalty")
+# Where classes of sources by length begin, in tokens without EOS.
+LENGTHS = (1, 4, 6, 8, 10, 12, 15, 20, 30)
+AT_A_TIME = 1024  # sources between two looks at the progress
+
+
+class Recipe(NamedTuple):
+    """How a model is made.
+
+    Attributes:
+        architecture: String, a name of the zoo.
+        data: String, a key of `DATA`.
+        seeds: List of ints, one run each.
+        source: Dict of "tokeniser", a key of `text.KINDS`, and what its `learn` takes.
+        target: The same for targets.
+        options: Dict, of the architecture.
+        training: Dict, what `training.train` takes, without seed and callbacks.
+        decoding: Dict, what `generate` takes when the model is measured.
+    """
+
+    architecture: str
+    data: str
+    seeds: list[int]
+    source: dict[str, Any]
+    target: dict[str, Any]
+    options: dict[str, Any]
+    training: dict[str, Any]
+    decoding: dict[str, Any]
+
+
+def read(path: Any) -> Recipe:
+    """Read a recipe.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no TOML, lacks something, or has what no recipe has; the message names
+            the file and the key.
+    """
+    try:
+        given = tomllib.loads(Path(path).read_text("utf-8"))
+        return _checked(given)
+    except (ValueError, TypeError) as error:  # a TOMLDecodeError is a ValueError too
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _checked(given: dict[str, Any]) -> Recipe:
+    _known("a recipe", given, Recipe._fields)
+    for key, kind in (("architecture", str), ("data", str), ("seeds", list)):
+        if not isinstance(given.get(key), kind):
+            raise ValueError(f"{key}: expected a {kind.__name__}, got {given.get(key)!r}.")
+    parts = ("source", "target", "options", "training", "decoding")
+    for key in parts:
+        if not isinstance(given.setdefault(key, {}), dict):
+            raise ValueError(f"{key}: expected a table, [{key}], got {given[key]!r}.")
+    recipe = Recipe(**given)
+    if recipe.data not in DATA:
+        raise ValueError(f"data: expected one of {sorted(DATA)}, got {recipe.data!r}.")
+    if not recipe.seeds or any(type(seed) is not int or seed < 0 for seed in recipe.seeds):
+        raise ValueError(f"seeds: expected ints of 0 or more, got {recipe.seeds!r}.")
+    for side in ("source", "target"):
+        kind = given[side].get("tokeniser")
+        if kind not in text.KINDS:
+            raise ValueError(
+                f"{side}.tokeniser: expected one of {sorted(text.KINDS)}, got {kind!r}."
+            )
+        learns = inspect.signature(text.KINDS[kind].learn).parameters
+        _known(side, given[side], ["tokeniser", *list(learns)[1:]])
+    _known("training", recipe.training, TRAINING)
+    _known("decoding", recipe.decoding, DECODING)
+    if "epochs" not in recipe.training:
+        raise ValueError("training.epochs: expected an int, got none.")
+    zoo.config(recipe.architecture, **recipe.options)
+    return recipe
+
+
+def _known(where: str, given: Iterable[str], known: Sequence[str]) -> None:
+    for key in given:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, 1)
+            meant = f" Did you mean {close[0]!r}?" if close else ""
+            raise ValueError(f"{where} has no {key!r}; it has {sorted(known)}.{meant}")
+
+
+def pairs_of(recipe: Recipe, directory: Any = None):
+    """Return the pairs to train on and those to measure by.
+
+    Args:
+        recipe: A recipe.
+        directory: Where the data lies, if it is not to be downloaded.
+
+    Raises:
+        ValueError: a directory for data that is generated; see the data set's `load` too.
+        OSError: see the data set's `load`.
+    """
+    if recipe.data == "dates":
+        if directory is not None:
+            raise ValueError("directory: 'dates' is generated, not read.")
+        found = datasets.dates.load()
+    else:
+        found = DATA[recipe.data].load(directory)
+    return found.train, found.validation
+
+
+def build(recipe: Recipe, pairs, seed: int):
+    """Return the model before its training: tokenisers learnt from pairs, weights by the seed."""
+    keras.utils.set_random_seed(seed)
+    source, target = (
+        text.KINDS[given["tokeniser"]].learn(
+            texts, **{key: value for key, value in given.items() if key != "tokeniser"}
+        )
+        for given, texts in ((recipe.source, pairs.sources), (recipe.target, pairs.targets))
+    )
+    return zoo.build(recipe.architecture, source=source, target=target, **recipe.options)
+
+
+def run(
+    recipe: Recipe,
+    folder: Any,
+    seed: int,
+    directory: Any = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> tuple[Any, dict[str, Any]]:
+    """Train once, and measure the best epoch by the recipe's decoding.
+
+    Args:
+        recipe: A recipe.
+        folder: Where the run lives; called again after a kill, it goes on there.
+        seed: Int.
+        directory: See `pairs_of`.
+        callbacks: More Keras callbacks.
+
+    Returns:
+        The model, and a dict: "seed", "weights", "best_epoch", "minutes" of training,
+        "peak_memory_mb" of the process, "log" with an entry an epoch, and "measured", see
+        `measured`.
+    """
+    pairs, held_out = pairs_of(recipe, directory)
+    model = build(recipe, pairs, seed)
+    log = training.train(
+        model, pairs, held_out, folder, seed=seed, callbacks=callbacks, **recipe.training
+    )
+    best = training.best(log, recipe.training.get("monitor", "edit_distance_rate"))
+    return model, {
+        "seed": seed,
+        "weights": model.count_params(),
+        "best_epoch": int(best["epoch"]),
+        "minutes": round(sum(entry["seconds"] for entry in log) / 60, 1),
+        "peak_memory_mb": round(peak_memory() / 2**20),
+        "log": [training.finite(entry) for entry in log],
+        "measured": measured(model.generate, model.target.cleaning, held_out, recipe),
+    }
+
+
+def measured(
+    generate: Callable[..., list[str]],
+    cleaning: Any,
+    pairs: Any,
+    recipe: Recipe,
+    told: Callable[[int], None] = lambda number: None,
+) -> dict[str, Any]:
+    """Score what is generated of pairs; equal sources share their targets.
+
+    Args:
+        generate: Function of n strings and the options of `decoding` to n strings.
+        cleaning: The target tokeniser's, of which targets are what a model has learnt to write.
+        pairs: `Pairs`.
+        recipe: A recipe.
+        told: Called with the number of sources that are done now.
+
+    Returns:
+        "sources", their number; "exact_match", "sequence_error_rate" and "token_error_rate",
+        fractions; and "by_length", of sources, in tokens, a list of "from", "to", "sources" and
+        "exact_match".
+    """
+    targets = [target.decode() for target in cleaning.apply(pairs.targets).numpy()]
+    sources, references = scoring.grouped(pairs.sources, targets)
+    hypotheses: list[str] = []
+    for i in range(0, len(sources), AT_A_TIME):
+        chunk = sources[i : i + AT_A_TIME]
+        hypotheses += generate(chunk, **recipe.decoding)
+        told(len(chunk))
+    tokens = {side: _tokens(getattr(recipe, side)["tokeniser"]) for side in ("source", "target")}
+    found = scoring.sequence_scores(hypotheses, references, tokens["target"])
+    lengths = [len(tokens["source"](source)) for source in sources]
+    rows = []
+    for first, following in zip(LENGTHS, (*LENGTHS[1:], sys.maxsize), strict=True):
+        within = [i for i, length in enumerate(lengths) if first <= length < following]
+        if within:
+            right = scoring.sequence_scores(
+                [hypotheses[i] for i in within], [references[i] for i in within], tokens["target"]
+            )["exact_match"]
+            last = max(lengths[i] for i in within) if following == sys.maxsize else following - 1
+            rows.append({"from": first, "to": last, "sources": len(within), "exact_match": right})
+    return {"sources": len(sources), **found, "by_length": rows}
+
+
+def _tokens(kind: str) -> Callable[[str], list[str]]:
+    """Return how a text is split to count errors and lengths: characters, or words."""
+    return list if kind in ("character", "byte") else str.split
+
+
+def peak_memory() -> int:
+    """Return the most memory that this process has had, bytes; 0 where the system does not tell."""
+    try:
+        import resource
+    except ImportError:
+        return 0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,0 +1,154 @@
+"""Recipes: what they may say, and that they make and measure a model."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from keras_attn import datasets, recipes, text
+
+TOML = """
+architecture = "attention"
+data = "words"
+seeds = [0, 3]
+
+[source]
+tokeniser = "character"
+lowercase = true
+
+[target]
+tokeniser = "whitespace"
+
+[options]
+size = "tiny"
+cell = "simple_rnn"
+bidirectional = false
+
+[training]
+epochs = 2
+batch_size = 8
+
+[decoding]
+beam_size = 2
+"""
+SAID = {"c": "K", "a": "AE", "t": "T"}
+
+
+class Words:
+    """A data set of spelling."""
+
+    @staticmethod
+    def load(directory=None):
+        words = ["cat", "act", "tact", "at", "cc", "aaaa", "tttttt"]
+        pairs = datasets.Pairs(words * 4, [" ".join(SAID[x] for x in word) for word in words] * 4)
+        held_out = datasets.Pairs(["cat", "tac", "tac", "catacata"], ["K AE T", "T AE K", "T", "K"])
+        parts = datasets.cmudict.CMUdict(pairs, held_out)
+        Words.asked = directory
+        return parts
+
+
+@pytest.fixture
+def file(tmp_path, monkeypatch):
+    monkeypatch.setitem(recipes.DATA, "words", Words)
+    path = tmp_path / "recipe.toml"
+    path.write_text(TOML)
+    return path
+
+
+def test_a_recipe_is_read(file):
+    recipe = recipes.read(file)
+    assert (recipe.architecture, recipe.data, recipe.seeds) == ("attention", "words", [0, 3])
+    assert recipe.source == {"tokeniser": "character", "lowercase": True}
+    assert recipe.training == {"epochs": 2, "batch_size": 8}
+
+
+@pytest.mark.parametrize(
+    "old, new, message",
+    [
+        ("epochs", "epoch", "training has no 'epoch'.* Did you mean 'epochs'"),
+        ("epochs = 2\n", "", "training.epochs: expected an int, got none"),
+        ("seeds", "seed", "a recipe has no 'seed'.* Did you mean 'seeds'"),
+        ("[0, 3]", "[]", "seeds: expected ints of 0 or more"),
+        ("[0, 3]", "[true]", "seeds: expected ints of 0 or more"),
+        ("[0, 3]", "0", "seeds: expected a list, got 0"),
+        ('"words"', '"word"', "data: expected one of .*'words'.*, got 'word'"),
+        ('"attention"', '"atention"', "atention"),
+        ('"attention"', "3", "architecture: expected a str, got 3"),
+        ('"character"', '"letters"', "source.tokeniser: expected one of .*, got 'letters'"),
+        ("lowercase", "lower", "source has no 'lower'"),
+        ("beam_size", "beams", "decoding has no 'beams'"),
+        ("bidirectional", "bidirection", "bidirection"),
+        ("[target]", "[target", "recipe.toml"),
+        ("[decoding]\nbeam_size = 2", "", None),
+    ],
+)
+def test_what_a_recipe_may_say(file, old, new, message):
+    text_of = TOML.replace(old, new)
+    assert text_of != TOML
+    file.write_text(text_of)
+    if message is None:
+        assert recipes.read(file).decoding == {}
+        return
+    with pytest.raises(ValueError, match=message) as error:
+        recipes.read(file)
+    assert str(error.value).startswith(str(file))
+
+
+def test_a_table_is_a_table(file):
+    file.write_text("options = 3\n" + TOML.replace("[options]", "[source.x]"))
+    with pytest.raises(ValueError, match="options: expected a table"):
+        recipes.read(file)
+    with pytest.raises(FileNotFoundError):
+        recipes.read(file.with_name("none.toml"))
+
+
+def test_a_run_trains_measures_and_comes_again(file, tmp_path):
+    recipe = recipes.read(file)
+    model, found = recipes.run(recipe, tmp_path / "run", 3, "here")
+    assert Words.asked == "here" and model.name == "attention"
+    assert (found["seed"], found["weights"]) == (3, model.count_params())
+    assert len(found["log"]) == 2 and found["best_epoch"] in (1, 2)
+    assert found["minutes"] >= 0 and found["peak_memory_mb"] > 100
+    measured = found["measured"]
+    assert measured["sources"] == 3  # two targets of one source are one
+    assert [(row["from"], row["to"], row["sources"]) for row in measured["by_length"]] == [
+        (1, 3, 2),
+        (8, 9, 1),
+    ]
+    json.dumps(found)
+    again = recipes.run(recipe, tmp_path / "again", 3)[1]
+    assert again["log"][-1]["loss"] == found["log"][-1]["loss"]
+    assert (
+        recipes.run(recipe, tmp_path / "other", 0)[1]["log"][-1]["loss"] != again["log"][-1]["loss"]
+    )
+
+
+def test_targets_are_those_that_the_model_has_learnt_to_write(file):
+    recipe = recipes.read(file)
+    pairs = datasets.Pairs(["a", "bb", "bb", "ccccc"], ["A", "B", "b b", "C D"])
+    cleaning = text.WhitespaceTokenizer.learn(["a"], lowercase=True).cleaning
+    asked = []
+
+    def generate(sources, **options):
+        asked.append(options)
+        return {"a": ["a"], "bb": ["b b"], "ccccc": ["c"]}[sources[0]]
+
+    done = []
+    found = recipes.measured(
+        lambda sources, **options: [generate([source], **options)[0] for source in sources],
+        cleaning,
+        pairs,
+        recipe,
+        done.append,
+    )
+    assert asked == [{"beam_size": 2}] * 3 and done == [3]
+    assert found["exact_match"] == pytest.approx(2 / 3)
+    assert found["token_error_rate"] == pytest.approx(1 / 5)
+    assert [row["exact_match"] for row in found["by_length"]] == [1.0, 0.0]
+
+
+def test_generated_data_lies_nowhere(file):
+    recipe = recipes.read(file)._replace(data="dates")
+    with pytest.raises(ValueError, match="directory: 'dates' is generated"):
+        recipes.pairs_of(recipe, "here")
