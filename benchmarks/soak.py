@@ -96,9 +96,7 @@ def save(results: dict) -> None:
     for what, ends in results.items():
         faults = [end for end in ends if end["code"] != 0]
         steps = sorted({end["last"].get("steps", 0) for end in ends})
-        decoders = ", ".join(
-            dict.fromkeys(name for end in ends for name in end.get("decoders", ()))
-        )
+        trained = [name for end in ends for name in end.get("decoders", ())]
         of_each = "–".join(f"{number:,}" for number in dict.fromkeys((steps[0], steps[-1])))
         commits = ", ".join(dict.fromkeys(end.get("commit", "") for end in ends))
         decoders = ", ".join(dict.fromkeys(trained))
