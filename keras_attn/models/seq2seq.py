@@ -17,8 +17,7 @@ from keras_attn.models.runner import Runner
 from keras_attn.training.callbacks import StopOnNaN, TooLongReport
 
 # What a search goes through; a copy has those of the class.
-OWN_METHODS = ("encode", "step", "steppers", "stepper", "call")
-OWN_METHODS += ("project", "log_probabilities", "scored")
+OWN_METHODS = "encode step steppers stepper project log_probabilities scored call".split()
 
 
 @serializable

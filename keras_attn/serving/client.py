@@ -339,7 +339,7 @@ class _Local:
             raise ServerError("INVALID_ARGUMENT", str(error)) from error
 
 
-TRANSPORTS = {"http": _Rest, "https": _Rest, "grpc": _Grpc, "file": _Local}
+TRANSPORTS: dict[str, Any] = {"http": _Rest, "https": _Rest, "grpc": _Grpc, "file": _Local}
 TYPES = {"seed": np.int64, "temperature": np.float32, "top_p": np.float32}
 TYPES |= {"length_penalty": np.float32}
 TEXTS = ("source", "target")

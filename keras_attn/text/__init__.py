@@ -8,7 +8,7 @@ from keras_attn.text.tokenizers import (
     WhitespaceTokenizer,
 )
 
-KINDS = {
+KINDS: dict[str, type[Tokenizer]] = {
     "character": CharacterTokenizer,
     "whitespace": WhitespaceTokenizer,
     "byte": ByteTokenizer,
