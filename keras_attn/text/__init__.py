@@ -1,5 +1,7 @@
 """Text: tokenisers, and the pipeline from strings to batches."""
 
+from typing import Any
+
 from keras_attn.text.subwords import SentencePieceTokenizer, WordPieceTokenizer
 from keras_attn.text.tokenizers import (
     ByteTokenizer,
@@ -8,7 +10,7 @@ from keras_attn.text.tokenizers import (
     WhitespaceTokenizer,
 )
 
-KINDS: dict[str, type[Tokenizer]] = {
+KINDS: dict[str, Any] = {
     "character": CharacterTokenizer,
     "whitespace": WhitespaceTokenizer,
     "byte": ByteTokenizer,
