@@ -224,7 +224,10 @@ def clamped(model, most):
     same("sample", draws(3, top_k=-3), draws(3))
     same("sample", draws(3, top_k=2**31 - 1), draws(3))
     same("sample", draws(3, top_p=7.0), draws(3))
-    same("sample", draws(3, top_p=-1.0), draws(3, top_k=1))
+    for top_p in (-1.0, 0.0):
+        same("sample", draws(3, top_p=top_p), draws(3, top_k=1))
+    for temperature in (-1.0, math.nan):
+        same("sample", draws(3, temperature=temperature), draws(3, temperature=0.0))
     for seed in (-(2**63), 2**63 - 1):
         drawn = draws(3, seed=seed, temperature=0.0) | {"top_p": np.array([0.5, 1, math.nan])}
         assert len(model.run("sample", source=words, **drawn)["target"]) == 3

@@ -271,7 +271,7 @@ TOKENISERS = {
 }
 
 
-@pytest.mark.parametrize("kind", TOKENISERS if small_models.EVIDENCE else ("unigram",))
+@pytest.mark.parametrize("kind", TOKENISERS if small_models.EVIDENCE else ("wordpiece", "unigram"))
 def test_subwords_learn_reload_and_export(kind, tmp_path):
     both = TOKENISERS[kind]()
     shared = {"source": both, "target": both, "share_embeddings": True}
