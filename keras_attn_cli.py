@@ -64,7 +64,6 @@ class Monitor(enum.StrEnum):
 
 
 LINES = 128  # of standard input, read before they are answered
-AT_A_TIME = 1024  # sources between two looks at the progress
 DRAW, RULES = "Draw instead", "What targets may be"
 
 
@@ -475,22 +474,17 @@ def evaluate(
     Of a data set it is the part held out in training that is scored.
     """
     _import_quietly()
-    from keras_attn import scoring
+    from keras_attn import recipes, scoring
 
     pairs = _held_out(data, _columns(columns), data_dir)
     asked, cleaning, whole = _evaluated(model)
-    # What the target's tokeniser makes of targets is what the model has learnt to write.
-    targets = [t.decode() for t in cleaning.apply(pairs.targets).numpy()]
-    sources, references = scoring.grouped(pairs.sources, targets)
-    hypotheses = []
-    with _bar("generating", len(sources)) as advance:
-        for i in range(0, len(sources), AT_A_TIME):
-            chunk = sources[i : i + AT_A_TIME]
-            options = {"beam_size": beam_size, "length_penalty": length_penalty}
-            if coverage_penalty:  # which exported models do not have
-                options["coverage_penalty"] = coverage_penalty
-            hypotheses += asked(chunk, **options)
-            advance(len(chunk))
+    options = {"beam_size": beam_size, "length_penalty": length_penalty}
+    if coverage_penalty:  # which exported models do not have
+        options["coverage_penalty"] = coverage_penalty
+    with _bar("generating", len(set(pairs.sources))) as advance:
+        (sources, references), hypotheses = recipes.answered(
+            lambda chunk: asked(chunk, **options), cleaning, pairs, advance
+        )
     found = scoring.sequence_scores(hypotheses, references, list if whole else str.split)
     unit = "characters" if whole else "words"
     scores: dict[str, Any] = {"sources": len(sources), "tokens": unit, **found}

@@ -196,6 +196,23 @@ def run(
     }
 
 
+def answered(
+    generate: Callable[[list[str]], list[str]],
+    cleaning: Any,
+    pairs: Any,
+    told: Callable[[int], None] = lambda number: None,
+) -> tuple[scoring.Grouped, list[str]]:
+    """Return the sources and references of pairs, and what is generated; see `measured`."""
+    targets = [target.decode() for target in cleaning.apply(pairs.targets).numpy()]
+    grouped = scoring.grouped(pairs.sources, targets)
+    hypotheses: list[str] = []
+    for i in range(0, len(grouped.sources), AT_A_TIME):
+        chunk = grouped.sources[i : i + AT_A_TIME]
+        hypotheses += generate(chunk)
+        told(len(chunk))
+    return grouped, hypotheses
+
+
 def measured(
     generate: Callable[..., list[str]],
     cleaning: Any,
@@ -217,13 +234,9 @@ def measured(
         fractions; and "by_length", of sources, in tokens, a list of "from", "to", "sources" and
         "exact_match".
     """
-    targets = [target.decode() for target in cleaning.apply(pairs.targets).numpy()]
-    sources, references = scoring.grouped(pairs.sources, targets)
-    hypotheses: list[str] = []
-    for i in range(0, len(sources), AT_A_TIME):
-        chunk = sources[i : i + AT_A_TIME]
-        hypotheses += generate(chunk, **recipe.decoding)
-        told(len(chunk))
+    (sources, references), hypotheses = answered(
+        lambda chunk: generate(chunk, **recipe.decoding), cleaning, pairs, told
+    )
     tokens = {side: _tokens(getattr(recipe, side)["tokeniser"]) for side in ("source", "target")}
     found = scoring.sequence_scores(hypotheses, references, tokens["target"])
     lengths = [len(tokens["source"](source)) for source in sources]
