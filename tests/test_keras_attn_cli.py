@@ -189,7 +189,7 @@ def test_generate_takes_the_options_of_a_search(call, folder, tmp_path, monkeypa
     assert [t["target"] for t in targets] == [target for _, _, target in rows[:2]]
     draw = ["generate", run, *WORDS, "--temperature", "1.5", "--seed", "4"]
     drawn = call(*draw).out
-    monkeypatch.setattr(keras_attn_cli, "AT_A_TIME", 3)
+    monkeypatch.setattr(keras_attn_cli, "LINES", 3)
     assert call(*draw).out == drawn  # whatever the batches
     (tmp_path / "allowed.txt").write_text("K AE T\nT AE K\n")
     member = call("generate", run, *WORDS, "--allowed", tmp_path / "allowed.txt")
