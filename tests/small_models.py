@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import atexit
+import fcntl
 import functools
 import os
-import shutil
-import tempfile
 from pathlib import Path
 
 import keras
@@ -69,13 +67,15 @@ def shared(name):
     return small(name)
 
 
-@functools.cache
 def exported(name):
     """Return the path of `shared(name)`, exported once with a beam of 3: do not write to it."""
-    folder = Path(tempfile.mkdtemp())
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    folder = Path(os.environ["KERAS_ATTN_EXPORTS"]) / name
+    folder.mkdir(exist_ok=True)
     path = folder / "letters" / "1"
-    shared(name).export(path, beam_size=3, verbose=False)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # while another worker exports it
+        if not path.exists():
+            shared(name).export(path, beam_size=3, verbose=False)
     return path
 
 

@@ -143,7 +143,7 @@ class Rule:
 
 def repeated(x, width: int):
     """Return x (B, ...) with each row as often as there are slots, (N, ...)."""
-    return x if width == 1 else tf.repeat(x, width, axis=0)
+    return x if width == 1 else tf.gather(x, tf.range(tf.shape(x)[0] * width) // width)
 
 
 def first_slots(score, ended) -> Slots:

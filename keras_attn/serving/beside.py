@@ -58,7 +58,7 @@ def write(
         name: The name that it is served by.
         model: A `Seq2Seq`, or an `Ensemble`, with tokenisers.
         options: Of the export: "runtime", "beam_size" and "rnn_kernel".
-        functions: The signatures, by name.
+        functions: The concrete functions of the signatures, by name.
     """
     extra = folder / EXTRA
     extra.mkdir(exist_ok=True)
@@ -124,7 +124,7 @@ def _table(function) -> dict:
     def sizes(spec):
         return [spec.dtype.name, [-1 if size is None else size for size in spec.shape]]
 
-    outputs = function.get_concrete_function().structured_outputs
+    outputs = function.structured_outputs
     return {
         "inputs": {spec.name: sizes(spec) for spec in inputs_of(function)},
         "outputs": {key: sizes(outputs[key]) for key in sorted(outputs)},
@@ -133,7 +133,7 @@ def _table(function) -> dict:
 
 def inputs_of(function) -> tuple[tf.TensorSpec, ...]:
     """Return the named specs of what a signature takes."""
-    return function.get_concrete_function().structured_input_signature[0]
+    return function.structured_input_signature[0]
 
 
 def _vocabulary(tokeniser) -> str:

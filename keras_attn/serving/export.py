@@ -53,7 +53,11 @@ def export_saved_model(
     path = path_for(model, filepath)
     with published(path, overwrite) as aside:
         with model.portable(rnn_kernel):
-            functions = signatures(model, search, beam_size)
+            # Traced here: in its own context, saving would trace all of them a second time.
+            functions = {
+                name: function.get_concrete_function()
+                for name, function in signatures(model, search, beam_size).items()
+            }
             save_slim(
                 str(aside),
                 functions,
@@ -95,7 +99,7 @@ def save_slim(path: str, functions: dict[str, Any], variables: list, tables: lis
 
     Args:
         path: The folder.
-        functions: Name to `tf.function` with an input signature.
+        functions: Name to concrete function.
         variables: Raw `tf.Variable`s.
         tables: Lookup tables.
     """

@@ -207,6 +207,7 @@ def _quietly(*loggers: str) -> Iterator[None]:
 
 def _write_beside(aside: Path, model: Any, options: dict, found: dict[str, Any], name: str) -> None:
     """Write what stands beside the graphs."""
+    found = {key: function.get_concrete_function() for key, function in found.items()}
     about = beside.description(name, model, options, found)
     del about["lowest_tensorflow"]
     golden = beside.golden_rows(model)

@@ -151,9 +151,6 @@ class Steps:
 
     Args:
         model: Has `encode`, `step` and `attends`.
-
-    Attributes:
-        specs: Dict of the specs of memory and state, by name.
     """
 
     def __init__(self, model):
@@ -165,17 +162,32 @@ class Steps:
         self.heads = {  # positions in a row for each of the source's
             name: x.shape[1] // 3 for name, x in named(memory, "memory") if len(x.shape) == 3
         }
-        encode = tf.function(self.encode, autograph=False, input_signature=[IDS["source_ids"]])
-        whole = tf.function(model.encode, autograph=False, input_signature=[IDS["source_ids"]])
-        self.kinds = whole.get_concrete_function().structured_outputs
-        self.specs = {
+
+    @functools.cached_property
+    def _traced(self):
+        """What the model encodes to, nested as it is and by name, of symbolic tensors."""
+
+        def both(source_ids):
+            nested = self.model.encode(source_ids)
+            return nested, self.by_name(*nested)
+
+        ids = IDS["source_ids"]
+        return tf.function(both, autograph=False).get_concrete_function(ids).structured_outputs
+
+    @functools.cached_property
+    def specs(self) -> dict[str, tf.TensorSpec]:
+        """Dict of the specs of memory and state, by name."""
+        return {
             name: tf.TensorSpec([None, *x.shape[1:]], x.dtype)
-            for name, x in encode.get_concrete_function().structured_outputs.items()
+            for name, x in self._traced[1].items()
         }
 
     def encode(self, source_ids):
         """Return the tensors of sources, int (B, S), rows that end with EOS, PAD behind it."""
-        memory, state = self.model.encode(source_ids)
+        return self.by_name(*self.model.encode(source_ids))
+
+    def by_name(self, memory, state):
+        """Return the tensors of memory and state by the names that they are served by."""
         found = dict(named(memory, "memory")) | _present(named(state, "state"))
         for name in [name for name in found if name.endswith("_mask")]:
             lengths = tf.reduce_sum(tf.cast(found.pop(name), tf.int32), axis=1)
@@ -203,7 +215,7 @@ class Steps:
                 given[name] = _joined(tf.transpose(given[name], [0, 2, 1, 3]))
         memory, state = (
             _put_together(kind, prefix, given)
-            for kind, prefix in zip(self.kinds, ("memory", "state"), strict=True)
+            for kind, prefix in zip(self._traced[0], ("memory", "state"), strict=True)
         )
         logits, alignments, state = self.model.step(token, state, memory)
         found = {"logits": logits} | ({"alignments": alignments} if self.model.attends else {})
