@@ -1,4 +1,4 @@
-"""What generating costs: keras_attn, stock Keras, TensorFlow's tutorial, PyTorch.
+"""What generating costs: keras_attn, stock Keras, TensorFlow's tutorial, PyTorch and others.
 
     python benchmarks/decoding.py [--size small|medium] [--rounds 9]
 
@@ -33,8 +33,12 @@ LUONG = [
     Contestant("PyTorch, compiled", "pytorch.generating", {"folded": True, "compiled": True}),
     Contestant("PyTorch, autocast", "pytorch.generating", {"folded": True, "half": True}),
     Contestant("OpenNMT-py", "opennmt.generating"),
+    Contestant("JoeyNMT", "joeynmt.generating"),
 ]
-BAHDANAU = [c for c in LUONG if c.family not in ONE_ATTENTION]
+BAHDANAU = [
+    *(contestant for contestant in LUONG if contestant.family not in ONE_ATTENTION),
+    Contestant("yoyodyne", "yoyodyne.generating"),
+]
 # (batch, beam) of each attention
 CASES = {
     "luong": [(1, 1), (32, 1), (128, 1), (1, 5), (32, 5)],
@@ -52,7 +56,8 @@ keras_attn is `model.search` of ids with EOS banned, "frozen" the same after `mo
 model, in a `tf.function` and as it is, and a loop in Python that ends when all targets have; beams
 copy what was encoded. The tutorial's model is another one, in an eager loop. PyTorch reads on
 through the padding of sources unless "packed", so that its tokens differ where there is padding;
-OpenNMT-py is its own modules, which pack, in such a loop; "folded" multiplies what depends on
+OpenNMT-py and JoeyNMT are their own modules, which pack, in such a loop, and yoyodyne, another
+model, is in its own; "folded" multiplies what depends on
 sources or tokens alone beforehand, "compiled" and "autocast" are forms of that. Made by
 `benchmarks/decoding.py`; the data is decoding.json.
 """

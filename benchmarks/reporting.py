@@ -18,6 +18,8 @@ COLOURS = {
     "tutorial": "#c8b273",
     "pytorch": "#8a5a9e",
     "opennmt": "#b08fc0",
+    "joeynmt": "#7f9f7a",
+    "yoyodyne": "#b5716b",
 }
 OTHER = "#888888"
 

@@ -1,4 +1,4 @@
-"""What a training step costs: keras_attn, stock Keras, TensorFlow's tutorial, PyTorch.
+"""What a training step costs: keras_attn, stock Keras, TensorFlow's tutorial, PyTorch and others.
 
     python benchmarks/training.py [--size small|medium] [--rounds 9]
 
@@ -32,6 +32,7 @@ LUONG = [
     Contestant("PyTorch, compiled", "pytorch.training", {"compiled": True}),
     Contestant("PyTorch, autocast", "pytorch.training", {"half": True}),
     Contestant("OpenNMT-py", "opennmt.training"),
+    Contestant("JoeyNMT", "joeynmt.training"),
 ]
 BAHDANAU = [
     Contestant("keras_attn", "product.training"),
@@ -45,6 +46,8 @@ BAHDANAU = [
     Contestant("PyTorch, hoisted", "pytorch.training", {"hoisted": True}),
     Contestant("PyTorch, compiled", "pytorch.training", {"hoisted": True, "compiled": True}),
     Contestant("PyTorch, autocast", "pytorch.training", {"hoisted": True, "half": True}),
+    Contestant("JoeyNMT", "joeynmt.training", {"attention": "bahdanau"}),
+    Contestant("yoyodyne", "yoyodyne.training"),
 ]
 FEEDING = [
     Contestant("keras_attn", "product.training"),
@@ -52,9 +55,11 @@ FEEDING = [
     Contestant("keras_attn, fast", "product.training", FAST),
     Contestant(BASE, "product.training", {"plain": True}),
     Contestant("OpenNMT-py", "opennmt.training", {"attention": "feeding"}),
+    Contestant("JoeyNMT", "joeynmt.training", {"attention": "feeding"}),
 ]
 CONTESTANTS = {"luong": LUONG, "bahdanau": BAHDANAU, "feeding": FEEDING}
-ONE_ATTENTION = ("tutorial", "opennmt")  # families without a choice
+# Families that have not each attention: their options say which, where they have a choice.
+ONE_ATTENTION = ("tutorial", "opennmt", "joeynmt", "yoyodyne")
 PAGE = """# Training: what a step costs
 
 Median (least–most) of rounds in turn, each contestant in a process of its own; ratios are within
@@ -67,7 +72,11 @@ since it sometimes makes an epoch end late; "its own metrics" are those that
 `compile("adam")` brings. "Configured" is `keras_attn.configure_cpu()`, "fast" is that and
 `mixed_bfloat16`. PyTorch reads on through the padding of sources, unless "packed", and has a
 second bias in each LSTM; "hoisted" multiplies what it can before the loop. OpenNMT-py is
-its own modules, which pack, in our loop. With input feeding, "Keras" is our
+its own modules, which pack, in our loop. So are JoeyNMT and yoyodyne, whose decoders are loops over
+the steps: JoeyNMT has a matrix in Luong's scores, here the identity and not trained, and
+its additive scores follow the update, with input feeding; yoyodyne's additive scores come before it
+and multiply all encoded tokens in every step, its logits are of the state alone, and its decoder
+begins with a state of its own. With input feeding, "Keras" is our
 decoder by Keras' own cells and layers, step by step, the encoder Keras' LSTM, trained by our step,
 which leaves padding out of the projection. Made by
 `benchmarks/training.py`; the data is training.json.

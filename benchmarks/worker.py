@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import gc
 import importlib
+import importlib.metadata
 import json
 import math
 import os
@@ -30,7 +31,10 @@ VERSIONED = ("keras_attn", "keras", "tensorflow", "torch", "numpy", "joeynmt", "
 def versions():
     """Return the versions of what is imported."""
     found = {name: sys.modules[name] for name in VERSIONED if name in sys.modules}
-    return {name: getattr(module, "__version__", "?") for name, module in found.items()}
+    return {
+        name: getattr(module, "__version__", None) or importlib.metadata.version(name)
+        for name, module in found.items()
+    }
 
 
 def peak_megabytes():

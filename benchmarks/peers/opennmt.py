@@ -7,13 +7,14 @@ by its decoder. OpenNMT-py may need an environment of its own: see README.md.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from onmt.decoders.decoder import InputFeedRNNDecoder, StdRNNDecoder
 from onmt.encoders.rnn_encoder import RNNEncoder
 from onmt.models import NMTModel
 from onmt.modules import Embeddings
-from sizes import BOS, EOS, PAD, Size, Work, batches, sources, weights
+from sizes import PAD, Size, Work, sources, weights
 from torch import nn
+
+from peers import torch_loops
 
 
 def built(
@@ -50,35 +51,17 @@ def built(
     return NMTModel(encoder, decoder), projection
 
 
-def counted(*modules: nn.Module) -> int:
-    """Return the number of weights."""
-    return sum(weight.numel() for module in modules for weight in module.parameters())
-
-
 def training(size: Size, attention: str = "luong") -> Work:
-    """Return a pass over the batches with the fused Adam; attention is "luong" or "feeding"."""
+    """Return a pass over the batches; attention is "luong" or "feeding"."""
     model, projection = built(size, attention)
-    parameters = [*model.parameters(), *projection.parameters()]
-    adam = torch.optim.Adam(parameters, lr=1e-3, eps=1e-7, fused=True)
-    split = (torch.from_numpy(ids).long().split(size.batch) for ids in batches(size))
-    data = list(zip(*split, strict=True))
 
-    def run():
-        total = torch.zeros(())
-        for source, target_in, target_out in data:
-            adam.zero_grad(set_to_none=True)
-            encoded, state, lengths = model.encoder(source[:, :, None], (source != PAD).sum(1))
-            model.decoder.init_state(source, encoded, state)
-            features, _ = model.decoder(target_in[:, :, None], encoded, src_len=lengths)
-            logits = projection(features).flatten(0, 1)
-            loss = F.cross_entropy(logits, target_out.flatten(), ignore_index=PAD)
-            loss.backward()
-            adam.step()
-            total += loss.detach()
-        return total.item() / len(data)
+    def loss(source, target_in, target_out):
+        encoded, state, lengths = model.encoder(source[:, :, None], (source != PAD).sum(1))
+        model.decoder.init_state(source, encoded, state)
+        features, _ = model.decoder(target_in[:, :, None], encoded, src_len=lengths)
+        return torch_loops.cross_entropy(projection(features), target_out)
 
-    facts = {"threads": torch.get_num_threads()}
-    return Work(run, counted(model, projection), size.batches, facts)
+    return torch_loops.training(size, nn.ModuleList([model, projection]), loss)
 
 
 def generating(size: Size) -> Work:
@@ -91,15 +74,11 @@ def generating(size: Size) -> Work:
     def run():
         encoded, state, lengths = model.encoder(source[:, :, None], (source != PAD).sum(1))
         model.decoder.init_state(source, encoded, state)
-        tokens = torch.full((len(source),), BOS)
-        done, found = torch.zeros(len(source), dtype=torch.bool), []
-        for step in range(size.steps):
-            features, _ = model.decoder(tokens[:, None, None], encoded, lengths, step=step)
-            tokens = torch.where(done, PAD, projection(features)[:, 0].argmax(-1))
-            found.append(tokens)
-            done |= tokens == EOS
-            if done.all():
-                break
-        return torch.stack(found, 1).numpy()
 
-    return Work(run, counted(model, projection), 1, {"threads": torch.get_num_threads()})
+        def after(tokens, step):
+            features, _ = model.decoder(tokens[:, None, None], encoded, lengths, step=step)
+            return projection(features)[:, 0], step + 1
+
+        return torch_loops.greedy(after, 0, len(source), size.steps)
+
+    return torch_loops.work(run, nn.ModuleList([model, projection]))

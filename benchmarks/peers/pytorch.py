@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from sizes import BOS, EOS, PAD, Size, Work, batches, sources, weights
 from torch import nn
 
+from peers import torch_loops
+
 IMPOSSIBLE = -1e9
 
 
@@ -139,11 +141,6 @@ def built(size: Size, attention: str, generating: bool = False, **options) -> Ne
     return network
 
 
-def counted(network) -> int:
-    """Return the number of weights."""
-    return sum(weight.numel() for weight in network.parameters())
-
-
 def precision(half: bool):
     """Return a context in which matrices are multiplied in bfloat16, or one that does nothing."""
     return torch.autocast("cpu", torch.bfloat16) if half else contextlib.nullcontext()
@@ -161,25 +158,13 @@ def training(size: Size, attention="luong", half=False, compiled=False, **option
     """
     network = built(size, attention, **options)
     forward = torch.compile(network, dynamic=False) if compiled else network
-    adam = torch.optim.Adam(network.parameters(), lr=1e-3, eps=1e-7, fused=True)
-    split = (torch.from_numpy(ids).long().split(size.batch) for ids in batches(size))
-    data = list(zip(*split, strict=True))
 
-    def run():
-        total = torch.zeros(())
-        for source, target_in, target_out in data:
-            adam.zero_grad(set_to_none=True)
-            with precision(half):
-                logits = forward(source, target_in)
-            loss = F.cross_entropy(
-                logits.flatten(0, 1).float(), target_out.flatten(), ignore_index=PAD
-            )
-            loss.backward()
-            adam.step()
-            total += loss.detach()
-        return total.item() / len(data)
+    def loss(source, target_in, target_out):
+        with precision(half):
+            logits = forward(source, target_in)
+        return torch_loops.cross_entropy(logits, target_out)
 
-    return Work(run, counted(network), size.batches, {"threads": torch.get_num_threads()})
+    return torch_loops.training(size, network, loss)
 
 
 class CellSteps:
@@ -256,17 +241,13 @@ class FoldedSteps:
 
 def greedy(steps, step, source, size: Size):
     """Return the most probable tokens, one after the other (B, steps)."""
-    memory, (h, c) = steps.begin(source)
-    tokens = torch.full((len(source),), BOS)
-    done, found = torch.zeros(len(source), dtype=torch.bool), []
-    for _ in range(size.steps):
-        logits, h, c = step(tokens, h, c, *memory)
-        tokens = torch.where(done, PAD, logits.argmax(-1))
-        found.append(tokens)
-        done |= tokens == EOS
-        if done.all():
-            break
-    return torch.stack(found, 1).numpy()
+    memory, begun = steps.begin(source)
+
+    def after(tokens, state):
+        logits, *state = step(tokens, *state, *memory)
+        return logits, state
+
+    return torch_loops.greedy(after, begun, len(source), size.steps)
 
 
 def beam(steps, step, source, size: Size):
@@ -323,7 +304,7 @@ def generating(
         with torch.inference_mode(), precision(half):
             return search(steps, step, source, size)
 
-    return Work(run, counted(network), 1, {"threads": torch.get_num_threads()})
+    return torch_loops.work(run, network)
 
 
 def starting(size: Size, told, what: str):
