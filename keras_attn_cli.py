@@ -453,6 +453,7 @@ def _write_targets(source, targets, scores, json):
 
 @app.command()
 def evaluate(
+    context: typer.Context,
     model: Annotated[
         Path,
         typer.Argument(
@@ -460,7 +461,10 @@ def evaluate(
             "through TensorFlow's C++ session."
         ),
     ],
-    data: Annotated[str, typer.Argument(help=f"{', '.join(DATASETS)}, or a file of pairs.")],
+    data: Annotated[
+        str,
+        typer.Argument(help=f"{', '.join(DATASETS)}, or a file of pairs; or a recipe, FILE.toml."),
+    ],
     columns: Annotated[str | None, typer.Option(help="Two columns of the file: a,b.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Where a data set lies.")] = None,
     bleu: Annotated[bool, typer.Option(help="BLEU and chrF too, by sacrebleu.")] = False,
@@ -471,8 +475,13 @@ def evaluate(
 ) -> None:
     """Score generated targets against those of the data; equal sources share theirs.
 
-    Of a data set it is the part held out in training that is scored.
+    Of a data set it is the part held out in training that is scored. A recipe is measured as its
+    training measures: by the part that chose the best epoch, with the beam that it says.
     """
+    if data.endswith(".toml"):
+        _refuse_beside_recipe(context)
+        _evaluate_by_recipe(model, data, data_dir, json)
+        return
     _import_quietly()
     from keras_attn import recipes, scoring
 
@@ -667,13 +676,14 @@ def attend(
 # === Recipes ===
 
 UNMADE = ("seeds", "decoding")  # what a run does not depend on
-BESIDE_RECIPE = ("architecture", "out", "seed", "data_dir", "json")
+BESIDE_RECIPE = ("architecture", "out", "seed", "model", "data_dir", "json")
 
 
 def _refuse_beside_recipe(context):
+    beside = {*BESIDE_RECIPE, *(["data"] if "model" in context.params else [])}
     for name in context.params:
         source = context.get_parameter_source(name)
-        if name not in BESIDE_RECIPE and source is not None and source.name == "COMMANDLINE":
+        if name not in beside and source is not None and source.name == "COMMANDLINE":
             shown = "DATA" if name == "data" else f"--{name.replace('_', '-')}"
             raise Stop(f"{shown}: a recipe says that itself; change it there.")
 
@@ -693,9 +703,29 @@ def _train_recipe(file, out, seed, data_dir, json):
     if json:
         typer.echo(jsons.dumps(found))
         return
-    for key in ("exact_match", "sequence_error_rate", "token_error_rate"):
-        typer.echo(f"{key.replace('_', ' ') + ':':22} {found['measured'][key]:.2%}")
+    _show_measured(found["measured"])
     typer.echo(f"saved {out / 'model.keras'}, best epoch {found['best_epoch']}")
+
+
+def _evaluate_by_recipe(model, file, data_dir, json):
+    """Measure a model as its recipe does, and show what was found."""
+    _import_quietly()
+    from keras_attn import recipes
+
+    recipe = recipes.read(file)
+    asked, cleaning, _ = _evaluated(model)
+    _, held_out = recipes.pairs_of(recipe, data_dir)
+    with _bar("generating", len(set(held_out.sources))) as advance:
+        found = recipes.measured(asked, cleaning, held_out, recipe, advance)
+    if json:
+        typer.echo(jsons.dumps(found))
+        return
+    _show_measured(found)
+
+
+def _show_measured(found):
+    for key in ("exact_match", "sequence_error_rate", "token_error_rate"):
+        typer.echo(f"{key.replace('_', ' ') + ':':22} {found[key]:.2%}")
 
 
 # === Data and models ===

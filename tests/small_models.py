@@ -62,20 +62,20 @@ CHEAP = {"cell": "simple_rnn", "bidirectional": False}
 
 
 @functools.cache
-def shared(name):
-    """Return `small(name)`, made once: do not train it."""
-    return small(name)
+def shared(name, **options):
+    """Return `small(name, ...)`, made once: do not train it."""
+    return small(name, **options)
 
 
-def exported(name):
-    """Return the path of `shared(name)`, exported once with a beam of 3: do not write to it."""
-    folder = Path(os.environ["KERAS_ATTN_EXPORTS"]) / name
+def exported(name, **options):
+    """Return the path of `shared(name, ...)`, exported once with a beam of 3; not to be changed."""
+    folder = Path(os.environ["KERAS_ATTN_EXPORTS"]) / "-".join([name, *options])
     folder.mkdir(exist_ok=True)
     path = folder / "letters" / "1"
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # while another worker exports it
         if not path.exists():
-            shared(name).export(path, beam_size=3, verbose=False)
+            shared(name, **options).export(path, beam_size=3, verbose=False)
     return path
 
 

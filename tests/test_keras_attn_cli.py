@@ -242,7 +242,13 @@ def test_train_by_a_recipe(call, tmp_path, monkeypatch):
     found = call(*given, "--json")
     assert found.code == 0 and json.loads(found.out)["measured"]["sources"] == 8, found.error
     assert (tmp_path / "run" / "model.keras").exists()
-    assert "exact match:" in call(*given).out  # there already
+    measured = json.loads(found.out)["measured"]
+    assert json.loads(call("evaluate", tmp_path / "run", recipe, "--json").out) == measured
+    assert (
+        f"exact match:           {measured['exact_match']:.2%}" in call(*given).out
+    )  # there already
+    found = call("evaluate", tmp_path / "run", recipe, "--beam-size", "3")
+    assert found.code == 2 and "--beam-size: a recipe says that itself" in found.error
     for others, message in (
         (("--epochs", "3"), "--epochs: a recipe says that itself"),
         (("dates",), "DATA: a recipe says that itself"),

@@ -14,7 +14,7 @@ from typing import Any
 import keras
 
 from keras_attn.models import Seq2Seq
-from keras_attn.zoo import embeddings
+from keras_attn.zoo import embeddings, shipped
 from keras_attn.zoo.compose import compose
 from keras_attn.zoo.options import OPTIONS, resolve
 
@@ -129,13 +129,13 @@ def names(pattern: str = "*", weights: bool = False) -> list[str]:
 
     Args:
         pattern: Such as "attention*".
-        weights: Whether to list trained weights, "architecture.tag", in place of architectures.
-            None are shipped yet.
+        weights: Whether to list the trained models that come with the package,
+            "architecture.tag", in place of architectures.
     """
     # A hyphen is an underscore, but for the ranges in brackets.
     parts = re.split(r"(\[[^]]*\])", pattern)
     pattern = "".join(part if part.startswith("[") else part.replace("-", "_") for part in parts)
-    return [] if weights else sorted(fnmatch.filter(_cards, pattern))
+    return sorted(fnmatch.filter(shipped.names() if weights else _cards, pattern))
 
 
 def card(name: str) -> Card:
@@ -175,7 +175,8 @@ def build(
     """Build a model.
 
     Args:
-        name: An architecture, or "architecture.weights".
+        name: An architecture; or "architecture.tag", a trained model that comes with the package,
+            see `names(weights=True)`.
         source: A tokeniser, or a vocabulary size for those who bring ids; 8000 by default.
         target: A tokeniser, or a vocabulary size; 8000 by default.
         weights: The path of a `.keras` file, which brings its tokenisers and options.
@@ -189,8 +190,8 @@ def build(
         A built `Seq2Seq`.
 
     Raises:
-        ValueError: an unknown name, weights that are not there, options that do not fit, or
-            embeddings of another shape.
+        ValueError: an unknown name, weights that are not there or are damaged, options that do not
+            fit, or embeddings of another shape.
         TypeError: an unknown option, or tokenisers or options beside weights.
     """
     base, _, tag = name.partition(".") if isinstance(name, str) else (name, "", "")
@@ -205,7 +206,7 @@ def build(
                 "source, target and options go without weights: trained weights bring their own "
                 f"tokenisers and options, got {sorted([*overrides, *given]) or 'tokenisers'}."
             )
-        return _load(found.name, tag or weights)
+        return shipped.load(f"{found.name}.{tag}") if tag else _load(found.name, weights)
     options = found.resolved({**overrides, **embeddings.width_of(tables, overrides)})
     source, target = (IDS if given is None else given for given in (source, target))
     model = compose(options, source, target, found.name)
@@ -219,8 +220,7 @@ def _load(name: str, weights: Any) -> Seq2Seq:
     path = Path(weights)
     if not path.is_file():
         raise ValueError(
-            f"weights: expected the path of a .keras file, got {str(weights)!r}, which is no file. "
-            f"No weights are shipped for {name!r} yet."
+            f"weights: expected the path of a .keras file, got {str(weights)!r}, which is no file."
         )
     model = keras.saving.load_model(path)
     if not isinstance(model, Seq2Seq) or model.name != name:

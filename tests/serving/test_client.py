@@ -18,13 +18,14 @@ TARGETS = ["a b", "", "ï ø", "b", "c c c c c c c c c c c c", "zz"]
 
 @pytest.fixture(scope="module", params=["combined", "attention_copy"])
 def served(request):
-    model, path = small_models.shared(request.param), small_models.exported(request.param)
+    name, cheap = request.param, small_models.CHEAP
+    model, path = small_models.shared(name, **cheap), small_models.exported(name, **cheap)
     with Server(Servable(path, tell=lambda _: None), 0, 0) as server:
         urls = f"http://127.0.0.1:{server.rest_port}", f"grpc://127.0.0.1:{server.grpc_port}"
         yield model, urls, path
 
 
-@pytest.fixture(params=["rest", "grpc", "file"])
+@pytest.fixture(scope="module", params=["rest", "grpc", "file"])
 def both(request, served):
     model, urls, path = served
     url = {"rest": urls[0], "grpc": urls[1], "file": Path(path).absolute().as_uri()}[request.param]

@@ -67,7 +67,7 @@ def test_kinds_follow_the_kernels():
 
 
 def test_it_reads_as_a_page():
-    found = inspection.inspect(small_models.exported("combined"))
+    found = inspection.inspect(small_models.exported("combined", **small_models.CHEAP))
     assert found.about["name"] == "letters" and not found.pinned
     places = {"ids": {"GPU:0": {"MatMul": 2}, "CPU:0": {"Const": 1, "Fill": 4}}}
     page = "\n".join(inspection.lines(found, places))

@@ -21,7 +21,9 @@ from keras_attn.serving.servable import Servable
 
 @pytest.fixture(scope="module")
 def channel():
-    servable = Servable(small_models.exported("combined"), tell=lambda _: None)
+    servable = Servable(
+        small_models.exported("combined", **small_models.CHEAP), tell=lambda _: None
+    )
     server, port = rpc.started(servable, "127.0.0.1", 0, 10_000)
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         yield channel
@@ -46,7 +48,7 @@ def predict(channel):
 
 
 def test_predictions(predict):
-    model, words = small_models.shared("combined"), ["abc", "", "é"]
+    model, words = small_models.shared("combined", **small_models.CHEAP), ["abc", "", "é"]
     response = predict(source=words)
     texts = [text.decode() for text in response.outputs["target"].string_val]
     assert texts == model.generate(words)

@@ -12,10 +12,8 @@ from keras_attn.serving.session import SessionError
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory):
-    path = tmp_path_factory.mktemp("servable") / "letters" / "3"
-    small_models.small("context_as_init", **small_models.CHEAP).export(path, verbose=False)
-    return path
+def exported():
+    return small_models.exported("context_as_init", **small_models.CHEAP)
 
 
 def test_it_serves_the_newest_version(exported, tmp_path):

@@ -138,7 +138,7 @@ def test_num_parameters_follow_from_the_shapes(name):
         (lambda: zoo.build("context_every_step", start="summary"), ValueError, "needs feedback"),
         (lambda: zoo.build("context_as_init", tie_readout=True), ValueError, "tie_readout"),
         (lambda: zoo.build("context_every_step", tie_readout=True), ValueError, "feedback=False"),
-        (lambda: zoo.build("attention.cmudict"), ValueError, "No weights are shipped"),
+        (lambda: zoo.build("attention.nonsense"), ValueError, "does not come with the"),
         (lambda: zoo.build("attention.x", weights="y"), TypeError, "names weights already"),
         (lambda: zoo.build("attention.x", source=9), TypeError, "bring their own"),
         (lambda: zoo.build(3), TypeError, "name: expected a str"),

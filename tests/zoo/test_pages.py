@@ -1,0 +1,80 @@
+"""The zoo's pages say what its results say, and its recipes can be read."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+from keras_attn import recipes
+
+ZOO = Path(__file__).parent.parent.parent / "zoo"
+RECIPES = sorted(ZOO.glob("*/recipe.toml"))
+
+
+@pytest.fixture
+def pages():
+    spec = importlib.util.spec_from_file_location("zoo_pages", ZOO / "pages.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_pages_are_those_of_the_results(pages):
+    for file, text in pages.pages().items():
+        assert file.read_text() == text, f"{file}: run python zoo/pages.py"
+
+
+@pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.parent.name)
+def test_recipes_are_of_what_their_folder_says(file):
+    architecture, _, data = file.parent.name.partition(".")
+    recipe = recipes.read(file)
+    assert (recipe.architecture, recipe.data) == (architecture, data.partition("_")[0])
+
+
+def run(exact, seconds):
+    rows = [{"from": 1, "to": 3, "sources": 4, "exact_match": exact}]
+    measured = {"sources": 4, "exact_match": exact, "by_length": rows}
+    measured |= {"sequence_error_rate": 1 - exact, "token_error_rate": (1 - exact) / 2}
+    log = [{"epoch": 1, "val_exact_match": exact / 2}, {"epoch": 2, "val_exact_match": exact}]
+    return {
+        "measured": measured,
+        "log": log,
+        "weights": 1234,
+        "best_epoch": 2,
+        "minutes": seconds / 60,
+        "peak_memory_mb": 700,
+        "commit": "abc",
+        "machine": "a processor",
+        "versions": {"keras": "3"},
+        "command": "keras-attn train x",
+    }
+
+
+def test_figures_are_those_of_the_runs(pages, tmp_path, monkeypatch):
+    monkeypatch.setattr(pages, "HERE", tmp_path)
+    recipe = (ZOO / "attention.dates" / "recipe.toml").read_text()
+    for name in ("attention.dates", "attention.dates_long"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "recipe.toml").write_text(recipe)
+    rates = {"exact_match": 0.75, "sequence_error_rate": 0.25, "token_error_rate": 0.125}
+    whole = {key: {"mean": x, "least": x, "most": x + 0.01} for key, x in rates.items()}
+    results = {"runs": {"0": run(0.75, 120), "1": run(0.5, 660)}, "summary": whole}
+    (tmp_path / "attention.dates" / "results.json").write_text(json.dumps(results))
+    (tmp_path / "README.md").write_text("# Z\n<!-- table dates -->\nold\n<!-- end -->\nmore\n")
+    (tmp_path / "attention.dates" / "notes.md").write_text("## Reading\n\nSo it is.\n")
+    pages.main()
+    readme = (tmp_path / "README.md").read_text()
+    shown = "75.00 (75.00–76.00) | 25.00 (25.00–26.00) | 12.50 (12.50–13.50) | 2–11 |"
+    assert f"| [attention.dates](attention.dates/card.md) | 1,234 | 2 | {shown}" in readme
+    assert "old" not in readme and readme.endswith("<!-- end -->\nmore\n")
+    card = (tmp_path / "attention.dates" / "card.md").read_text()
+    assert "| 1 | 50.00 | 50.00 | 25.00 | 2 of 2 | 11.0 | 700 | abc |" in card
+    assert "| 1–3 | 4 | 75.0 |" in card and "So it is." in card and "Unicode License" in card
+    assert (tmp_path / "dates_learning.png").stat().st_size > 5000
+    assert not (tmp_path / "attention.dates_long" / "card.md").exists()  # it has no results
+    before = pages.pages()
+    pages.main()
+    assert pages.pages() == before

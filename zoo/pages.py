@@ -1,0 +1,207 @@
+"""Make the zoo's pages and pictures from its results: README.md, cards, curves.
+
+    python zoo/pages.py
+
+A card is made of its recipe, its architecture's card, results.json, and notes.md if there is one,
+which is written by hand; README.md is written by hand but for its tables.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from keras_attn import recipes, zoo
+
+HERE = Path(__file__).parent
+TABLE = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+RATES = {
+    "exact_match": "exact, %",
+    "sequence_error_rate": "wrong, %",
+    "token_error_rate": "edits, %",
+}
+PUBLISHED = json.loads((HERE / "published.json").read_text())
+
+Results = dict[str, Any]
+
+
+def results() -> dict[str, Results]:
+    """Return the results of all folders, by name."""
+    files = sorted(HERE.glob("*/results.json"))
+    return {file.parent.name: json.loads(file.read_text()) for file in files}
+
+
+def data_of(name: str) -> str:
+    """Return the data set of a folder, "architecture.data" or "architecture.data_tag"."""
+    return name.partition(".")[2].partition("_")[0]
+
+
+def table(heads: list[Any], rows: list[list[Any]]) -> str:
+    """Return a table in Markdown."""
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def percent(found: dict[str, float]) -> str:
+    """Return mean and range over seeds, percent."""
+    mean, least, most = (f"{100 * found[key]:.2f}" for key in ("mean", "least", "most"))
+    return mean if least == most else f"{mean} ({least}–{most})"
+
+
+def overview(found: dict[str, Results]) -> str:
+    """Return a table with a line for each folder."""
+    rows = []
+    for name, of in found.items():
+        runs = list(of["runs"].values())
+        minutes = [run["minutes"] for run in runs]
+        spent = "–".join(dict.fromkeys(f"{most(minutes):.0f}" for most in (min, max)))
+        rates = (percent(of["summary"][key]) for key in RATES)
+        link = f"[{name}]({name}/card.md)"
+        rows.append([link, f"{runs[0]['weights']:,}", len(runs), *rates, spent])
+    return table(["model", "weights", "seeds", *RATES.values(), "minutes of training"], rows)
+
+
+def measured(of: Results) -> str:
+    """Return a card's tables: a line for each seed, and what depends on the length of sources."""
+    runs = of["runs"]
+    heads = ["seed", *RATES.values(), "best epoch", "minutes", "memory, MB", "commit"]
+    rows = [
+        [
+            seed,
+            *(f"{100 * run['measured'][key]:.2f}" for key in RATES),
+            f"{run['best_epoch']} of {len(run['log'])}",
+            f"{run['minutes']:.1f}",
+            run["peak_memory_mb"],
+            run["commit"],
+        ]
+        for seed, run in runs.items()
+    ]
+    run = next(iter(runs.values()))
+    versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
+    lengths = [
+        [f"{row['from']}–{row['to']}", f"{row['sources']:,}", f"{100 * row['exact_match']:.1f}"]
+        for row in run["measured"]["by_length"]
+    ]
+    return "\n\n".join(
+        [
+            f"{run['measured']['sources']:,} sources that chose the best epoch; nothing was "
+            f"trained on them. {run['weights']:,} weights; {run['machine']}; {versions}. Made by "
+            f"`{run['command']}`.",
+            table(heads, rows),
+            "By the length of sources, first seed:",
+            table(["source, tokens", "sources", "exact, %"], lengths),
+        ]
+    )
+
+
+def published(data: str) -> str:
+    """Return what others report, or nothing."""
+    if data not in PUBLISHED:
+        return ""
+    found = PUBLISHED[data]
+    told = f"## Published\n\nFigures of single models for the {found['parts']}, which are others"
+    told += " than ours, so they are a scale rather than a ranking.\n\n"
+    return told + table(["model", *found["columns"]], found["rows"]) + "\n\n"
+
+
+def card(name: str, of: Results) -> str:
+    """Return the card of a folder."""
+    recipe = recipes.read(HERE / name / "recipe.toml")
+    about, architecture = recipes.DATA[recipe.data].ABOUT, zoo.card(recipe.architecture)
+    notes = HERE / name / "notes.md"
+    equations = textwrap.indent("\n".join(architecture.equations), "    ")
+    parts = [
+        f"# {name}\n\n{architecture.title}. {architecture.paper}\n\n{equations}\n\n",
+        f"**Data.** {about.title}. Home: {about.home}. Licence: {about.licence}.\n\n",
+        f"## Results\n\n{measured(of)}\n\n",
+        f"![learning](../{recipe.data}_learning.png)\n"
+        f"![by length](../{recipe.data}_lengths.png)\n\n",
+        published(recipe.data),
+        notes.read_text() + "\n" if notes.exists() else "",
+        f"## Use\n\nThe recipe is [recipe.toml](recipe.toml): `keras-attn train "
+        f"zoo/{name}/recipe.toml --out run`.\n",
+        used(name) if name in zoo.names(weights=True) else "",
+    ]
+    return "".join(parts)
+
+
+def used(name: str) -> str:
+    """Return how to load and serve a model that comes with the package."""
+    return f"""
+```python
+from keras_attn import zoo
+
+model = zoo.build("{name}")
+```
+
+`model.export("served/{name.replace(".", "_")}/1")` makes of it what TF Serving loads.
+"""
+
+
+def pages() -> dict[Path, str]:
+    """Return the text of every page that has results."""
+    found = results()
+    texts = {HERE / name / "card.md": card(name, of) for name, of in found.items()}
+    readme = HERE / "README.md"
+    if readme.exists():
+
+        def filled(match: re.Match) -> str:
+            of = {name: x for name, x in found.items() if data_of(name) == match[2]}
+            return f"{match[1]}{overview(of)}\n{match[3]}"
+
+        texts[readme] = TABLE.sub(filled, readme.read_text())
+    return texts
+
+
+def axes_of(title: str, x: str, y: str):
+    """Return a figure and its axes."""
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_title(title, loc="left", fontsize=10)
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.grid(alpha=0.3)
+    return figure, axes
+
+
+def draw(data: str, found: dict[str, Results]) -> None:
+    """Draw learning curves, and exact match by length, of the models of a data set."""
+    figure, axes = axes_of(
+        f"{data}: learning, first seeds", "epoch", "development sources wrong, %"
+    )
+    for name, of in found.items():
+        log = next(iter(of["runs"].values()))["log"]
+        wrong = [100 * (1 - entry["val_exact_match"]) for entry in log]
+        axes.plot(range(1, len(wrong) + 1), wrong, marker=".", label=name.partition(".")[0])
+    axes.set_yscale("log")
+    axes.legend(fontsize=8)
+    figure.savefig(HERE / f"{data}_learning.png", dpi=110)
+    figure, axes = axes_of(f"{data}: by length, mean of the seeds", "source, tokens", "exact, %")
+    for name, of in found.items():
+        tables = [run["measured"]["by_length"] for run in of["runs"].values()]
+        rows = zip(*tables, strict=True)
+        means = [100 * statistics.mean(row["exact_match"] for row in seeds) for seeds in rows]
+        ranges = [f"{row['from']}–{row['to']}" for row in tables[0]]
+        axes.plot(ranges, means, marker="o", label=name.partition(".")[0])
+    axes.set_ylim(top=101)
+    axes.legend(fontsize=8)
+    figure.savefig(HERE / f"{data}_lengths.png", dpi=110)
+
+
+def main():
+    """Write pages and pictures."""
+    for file, text in pages().items():
+        file.write_text(text)
+    found = results()
+    for data in sorted({data_of(name) for name in found}):
+        draw(data, {name: of for name, of in found.items() if data_of(name) == data})
+
+
+if __name__ == "__main__":
+    main()
