@@ -16,7 +16,7 @@ from measuring import HERE, ratio
 KERAS = ("Keras", "Keras, jit")
 STEP = ("Keras, step in a graph",)
 EAGER = ("PyTorch", "PyTorch, packed", "PyTorch, hoisted")
-AUTOCAST = ("PyTorch, autocast",)
+AUTOCAST = ("PyTorch, autocast", "PyTorch, hoisted, autocast")
 ANY = (*EAGER, "PyTorch, folded", "PyTorch, compiled", *AUTOCAST)
 FLOAT32 = tuple(label for label in ANY if label not in AUTOCAST)
 AS_IS, CONFIGURED, FAST = "keras_attn", "keras_attn, configured", "keras_attn, fast"

@@ -45,7 +45,8 @@ BAHDANAU = [
     Contestant("PyTorch, packed", "pytorch.training", {"packed": True}),
     Contestant("PyTorch, hoisted", "pytorch.training", {"hoisted": True}),
     Contestant("PyTorch, compiled", "pytorch.training", {"hoisted": True, "compiled": True}),
-    Contestant("PyTorch, autocast", "pytorch.training", {"hoisted": True, "half": True}),
+    Contestant("PyTorch, autocast", "pytorch.training", {"half": True}),
+    Contestant("PyTorch, hoisted, autocast", "pytorch.training", {"hoisted": True, "half": True}),
     Contestant("JoeyNMT", "joeynmt.training", {"attention": "bahdanau"}),
     Contestant("yoyodyne", "yoyodyne.training"),
 ]
@@ -69,9 +70,9 @@ Small: {small}. Medium: {medium}. Lengths are half of that to all of it. {surrou
 
 keras_attn and Keras are trained by `fit`, without metrics, from a dataset whose autotuning is off,
 since it sometimes makes an epoch end late; "its own metrics" are those that
-`compile("adam")` brings. "Configured" is `keras_attn.configure_cpu()`, "fast" is that and
+`compile("adam")` brings. keras_attn's "adam" is its own, of one operation a weight. "Configured" is `keras_attn.configure_cpu()`, "fast" is that and
 `mixed_bfloat16`. PyTorch reads on through the padding of sources, unless "packed", and has a
-second bias in each LSTM; "hoisted" multiplies what it can before the loop. OpenNMT-py is
+second bias in each LSTM, and multiplies padding of targets to logits, as Keras does; "hoisted" multiplies what it can before the loop. OpenNMT-py is
 its own modules, which pack, in our loop. So are JoeyNMT and yoyodyne, whose decoders are loops over
 the steps: JoeyNMT has a matrix in Luong's scores, here the identity and not trained, and
 its additive scores follow the update, with input feeding; yoyodyne's additive scores come before it

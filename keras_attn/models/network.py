@@ -22,6 +22,7 @@ from keras_attn.search import of_log_p, of_logits
 from keras_attn.text.codec import Codec, CopyCodec
 from keras_attn.training import losses
 from keras_attn.training.metrics import auto as auto_metrics
+from keras_attn.training.optimizers import Adam
 from keras_attn.types import BOS, DecoderState, Memory, Output
 
 # Layers that the model makes itself, by attribute; other layers save whether they are trained.
@@ -330,7 +331,7 @@ class Network(keras.Model):
         """Configure training, as `keras.Model.compile` does.
 
         Args:
-            optimizer: Any Keras optimizer, or its name.
+            optimizer: Any Keras optimizer, or its name; "adam" is `training.Adam`.
             loss: "auto" (cross-entropy, the mean over the real tokens of a batch), or any Keras
                 loss of (target_out, logits). A loss object's own reduction holds.
             metrics: "auto" (token accuracy and perplexity), or any Keras metrics. All are weighted,
@@ -359,7 +360,7 @@ class Network(keras.Model):
             )
         given = auto_metrics() if isinstance(metrics, str) and metrics == "auto" else metrics or []
         super().compile(
-            optimizer=optimizer,
+            optimizer=Adam() if optimizer == "adam" else optimizer,
             loss=losses.by_name(loss, label_smoothing),
             weighted_metrics=[*_as_list(given), *_as_list(weighted_metrics or [])],
             **kwargs,

@@ -3,11 +3,12 @@
 from keras_attn.training.callbacks import GenerationMetrics
 from keras_attn.training.losses import TokenMean
 from keras_attn.training.metrics import Perplexity
-from keras_attn.training.optimizers import adam, averaged
+from keras_attn.training.optimizers import Adam, adam, averaged
 from keras_attn.training.progress import Progress
 from keras_attn.training.runs import best, finite, train
 
 __all__ = [
+    "Adam",
     "GenerationMetrics",
     "Perplexity",
     "Progress",

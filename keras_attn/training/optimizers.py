@@ -1,4 +1,4 @@
-"""The optimizer that trained the zoo: warm-up, decay, clipping and averaged weights."""
+"""Adam in one operation; and as it trained the zoo: warm-up, decay, clipping, averaged weights."""
 
 from __future__ import annotations
 
@@ -6,6 +6,44 @@ import contextlib
 from collections.abc import Iterator
 
 import keras
+import tensorflow as tf
+
+from keras_attn import kernels
+
+
+@keras.saving.register_keras_serializable("keras_attn")
+class Adam(keras.optimizers.Adam):
+    """Keras' Adam, with one pass over each weight and its moments in place of one an operation.
+
+    Options, variables and values are Keras', up to rounding. What TensorFlow's operation does not
+    do is left to Keras: AMSGrad, and strategies of several replicas. So is all of it within
+    `kernels.plain()`.
+
+    Source: Kingma & Ba 2015, arXiv:1412.6980, the form at the end of sec. 2.
+    """
+
+    def update_step(self, gradient, variable, learning_rate):
+        """Update a weight."""
+        if self.amsgrad or kernels.is_plain() or tf.distribute.has_strategy():
+            super().update_step(gradient, variable, learning_rate)
+            return
+        rate, step, beta_1, beta_2, epsilon = (
+            tf.cast(x, variable.dtype)
+            for x in (learning_rate, self.iterations + 1, self.beta_1, self.beta_2, self.epsilon)
+        )
+        place = self._get_variable_index(variable)
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=self._momentums[place].value.handle,
+            v=self._velocities[place].value.handle,
+            beta1_power=beta_1**step,
+            beta2_power=beta_2**step,
+            lr=rate,
+            beta1=beta_1,
+            beta2=beta_2,
+            epsilon=epsilon,
+            grad=tf.cast(tf.convert_to_tensor(gradient), variable.dtype),
+        )
 
 
 def adam(
@@ -53,7 +91,7 @@ def adam(
     )
     reach = average * steps  # steps
     averaging = {"use_ema": True, "ema_momentum": 1 - 1 / reach} if reach > 1 else {}
-    return keras.optimizers.Adam(rate, global_clipnorm=clip, **averaging)
+    return Adam(rate, global_clipnorm=clip, **averaging)
 
 
 @contextlib.contextmanager
