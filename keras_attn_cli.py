@@ -537,8 +537,14 @@ def export(
     answers texts by them.
     """
     _import_quietly()
-    from keras_attn.serving.publishing import newer_versions, next_version, prune
+    from keras_attn.serving.publishing import newer_versions, next_version, prune, runtimes
 
+    runtime = "tensorflow" if format is Format.TF_SAVED_MODEL else format.value
+    if others := sorted(runtimes(folder) - {runtime}):
+        raise Stop(
+            f"{folder} holds versions for {', '.join(others)}, beside which one for {runtime} "
+            "would be taken for the newest of the same; export to another folder."
+        )
     if version and keep and newer_versions(folder, version) >= keep:
         raise Stop(
             f"--keep: {keep} would remove version {version} itself, as {folder} has newer ones."
@@ -631,7 +637,9 @@ def serve(
 def check(
     url: Annotated[str, typer.Argument(help="http://host:port or grpc://host:port.")],
     folder: Annotated[Path, typer.Argument(help="The exported model, or its versions' folder.")],
-    model: Annotated[str | None, typer.Option(help="By default the folder's name of it.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="By default the name that the folder gives it.")
+    ] = None,
 ) -> None:
     """Ask a running server what a model answered before it was exported, and report differences."""
     _import_quietly()
@@ -900,12 +908,18 @@ def _evaluated(path):
     from keras_attn.serving import Client, checking
     from keras_attn.text.cleaning import Cleaning
 
-    about = jsons.loads(checking.beside(exported, "keras_attn.json"))["vocabularies"]["target"]
+    described = jsons.loads(checking.beside(exported, "keras_attn.json"))
+    about = described["vocabularies"]["target"]
     client = Client(exported.absolute().as_uri(), "")
 
     def generate(sources, **options):
         if "coverage_penalty" in options:
             raise Stop("--coverage-penalty: exported models have none; give the .keras file.")
+        if options.get("beam_size", 1) > described["beam_size"]:  # which a server would clamp
+            raise Stop(
+                f"--beam-size: {exported} was exported with a beam of {described['beam_size']}, "
+                f"got {options['beam_size']}."
+            )
         return client.generate(sources, **options)
 
     whole = about["tokeniser"] in ("CharacterTokenizer", "ByteTokenizer")

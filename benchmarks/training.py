@@ -69,17 +69,18 @@ weights and Adam for all; the last column is the loss after {batches} steps from
 Small: {small}. Medium: {medium}. Lengths are half of that to all of it. {surroundings}
 
 keras_attn and Keras are trained by `fit`, without metrics, from a dataset whose autotuning is off,
-since it sometimes makes an epoch end late; "its own metrics" are those that
-`compile("adam")` brings. keras_attn's "adam" is its own, of one operation a weight. "Configured" is `keras_attn.configure_cpu()`, "fast" is that and
-`mixed_bfloat16`. PyTorch reads on through the padding of sources, unless "packed", and has a
-second bias in each LSTM, and multiplies padding of targets to logits, as Keras does; "hoisted" multiplies what it can before the loop. OpenNMT-py is
+since it sometimes makes an epoch end late; "its own metrics" are those that `compile("adam")`
+brings. keras_attn's "adam" is its own, of one operation a weight. "Configured" is
+`keras_attn.configure_cpu()`, "fast" is that and `mixed_bfloat16`. PyTorch reads on through the
+padding of sources, unless "packed", and has a second bias in each LSTM, and multiplies padding of
+targets to logits, as Keras does; "hoisted" multiplies what it can before the loop. OpenNMT-py is
 its own modules, which pack, in our loop. So are JoeyNMT and yoyodyne, whose decoders are loops over
-the steps: JoeyNMT has a matrix in Luong's scores, here the identity and not trained, and
-its additive scores follow the update, with input feeding; yoyodyne's additive scores come before it
-and multiply all encoded tokens in every step, its logits are of the state alone, and its decoder
-begins with a state of its own. With input feeding, "Keras" is our
-decoder by Keras' own cells and layers, step by step, the encoder Keras' LSTM, trained by our step,
-which leaves padding out of the projection. Made by
+the steps: JoeyNMT has a matrix in Luong's scores, here the identity and not trained, and its
+additive scores follow the update, with input feeding; yoyodyne's additive scores come before it and
+multiply all encoded tokens in every step, its logits are of the state alone, and its decoder begins
+with a state of its own. With input feeding, "Keras" is our decoder by Keras' own cells and layers,
+step by step, the encoder Keras' LSTM, trained by our step, which leaves padding out of the
+projection. Made by
 `benchmarks/training.py`; the data is training.json.
 """
 TITLES = {

@@ -285,6 +285,8 @@ def test_export(call, folder, tmp_path):
     assert here == there
     found = call("evaluate", served[1], folder / "pairs.tsv", "--coverage-penalty", "1")
     assert found.code == 2 and "exported models have none" in found.error
+    found = call("evaluate", served[1], folder / "pairs.tsv", "--beam-size", "6")
+    assert found.code == 2 and "was exported with a beam of 5, got 6" in found.error
     of_base = json.loads(call("inspect", tmp_path / "served", "--json").out)
     assert of_base["about"] == about  # the newest of its versions
     found = call("inspect", tmp_path)
@@ -302,8 +304,13 @@ def test_export_for_another_runtime(call, folder, tmp_path, monkeypatch):
     found = call("export", folder / "run", tmp_path / "lite", "--format", "litert")
     assert found.code == 0 and found.out == f"saved {tmp_path / 'lite' / '1'}\n", found.error
     assert (tmp_path / "lite" / "1" / "encode.int8.tflite").exists()
+    found = call("export", folder / "run", tmp_path / "lite")
+    assert found.code == 2 and "holds versions for litert, beside which one for tens" in found.error
+    assert os.listdir(tmp_path / "lite") == ["1"]
+    found = call("export", folder / "run", tmp_path / "2", "--format", "litert", "--beam-size", "3")
+    assert "beam_size: format 'litert' has none, got 3" in found.error
     monkeypatch.setitem(sys.modules, "tf2onnx", None)
-    found = call("export", folder / "run", tmp_path / "lite", "--format", "onnx")
+    found = call("export", folder / "run", tmp_path / "other", "--format", "onnx")
     assert found.code == 2 and "pip install 'keras_attn[export]'" in found.error
 
 

@@ -39,7 +39,8 @@ def cache_compiled(directory: str | os.PathLike[str] | None = None) -> Path:
         raise RuntimeError("cache_compiled: call it before configure_cpu, not behind it.")
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(base, "keras_attn") if directory is None else Path(directory)
-    about = " ".join([platform.machine(), *sorted(doctor.flags())])
+    known = sorted(doctor.flags()) or [platform.processor(), platform.node()]
+    about = " ".join([platform.machine(), *known])
     kind = hashlib.sha256(about.encode()).hexdigest()[:8]
     folder = (folder / f"tensorflow-{tf.__version__}-{kind}").absolute()
     if any(character.isspace() for character in str(folder)):

@@ -70,7 +70,6 @@ def run(layer, weights, sequences, states, real):
     if layer.go_backwards:  # outputs in the order of reading, behind the padding
         outputs = tf.reverse_sequence(outputs, lengths, seq_axis=1, batch_axis=0)
         outputs = tf.reverse(outputs, [1])
-    outputs = tf.cast(outputs, sequences.dtype)
     outputs.set_shape([*sequences.shape[:2], outputs.shape[-1]])
     return outputs, tuple(last)
 

@@ -41,7 +41,8 @@ def flags(about: str | None = None) -> set[str]:
     file = Path("/proc/cpuinfo")
     if about is None:
         about = file.read_text() if file.exists() else ""
-    line = next((line for line in about.splitlines() if line.startswith("flags")), ":")
+    kinds = ("flags", "Features")  # of x86 and of ARM
+    line = next((line for line in about.splitlines() if line.startswith(kinds)), ":")
     return set(line.partition(":")[2].split())
 
 

@@ -77,7 +77,7 @@ class Folded:
 
     def __init__(self, model, kept: bool):
         self.model, self.decoder = model, model.decoder
-        blocks = cores.available() if kept else 1
+        blocks = min(cores.available(), cores.MOST) if kept else 1
         self.layer = self.decoder.recurrence.layers[0]
         cell, fed = self.layer.cell, self.decoder.fed_depth
         kernel = tf.convert_to_tensor(cell.kernel)
@@ -88,7 +88,7 @@ class Folded:
         self.recurrent, self.bias = times(cell.recurrent_kernel, blocks), bias[1:]
         embedded = model.target_embedding(tf.range(model.target_size))
         self.table = tf.matmul(embedded, of_token) + bias[0]  # (V, G)
-        projects = _sums_values(self.decoder.context) and _is_one_product(self.decoder.readout)
+        projects = _sums_values(self.decoder.context) and is_one_product(self.decoder.readout)
         self.project = _projection(model, blocks)
         self.contexts = (_projected if projects else _as_they_are)(self.decoder, of_context)
 
@@ -192,6 +192,8 @@ def _sums_values(context) -> bool:
     return context.attention.num_heads == 1
 
 
-def _is_one_product(readout) -> bool:
+def is_one_product(readout) -> bool:
     """Return whether features are an activation of one product of context and output."""
-    return type(readout) is TanhReadout and readout.combine.quantization_mode is None
+    if type(readout) is not TanhReadout or type(readout.combine) is not keras.layers.Dense:
+        return False
+    return readout.combine.quantization_mode is None and not readout.combine.use_bias

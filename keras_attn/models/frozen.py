@@ -60,6 +60,10 @@ class Frozen(Generation):
         """Return log p of targets, nats (B,), see `Seq2Seq.log_likelihood`."""
         return self._model.log_likelihood(source_ids, target_in, target_out)
 
+    def portable(self, rnn_kernel: str = "cpu"):
+        """Return a context in which graphs are traced, see `Seq2Seq.portable`."""
+        return self._model.portable(rnn_kernel)
+
     def export(self, *arguments, **options) -> str:
         """Write a SavedModel, see `Seq2Seq.export`; a server has no compiled loops."""
         return self._model.export(*arguments, **options)
@@ -93,7 +97,8 @@ class Compiled(Runner):
                 asked = packing.unpacked(packed)
                 return searched(self.model, *asked, width=width, steps=capacity)
 
-            return packing, graph_of(run, *packing.signature, jit_compile=True)
+            with self.model.portable():  # XLA compiles no kernel of cuDNN
+                return packing, graph_of(run, *packing.signature, jit_compile=True)
 
         key = "compiled", type(how), width, capacity, specs
         packing, graph = self._made(key, make)

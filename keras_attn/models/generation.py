@@ -25,6 +25,12 @@ from keras_attn.types import EOS, PAD, UNK, SearchResult
 
 GENERATED_AT_A_TIME = 256
 FORMATS = ("tf_saved_model", "onnx", "litert")
+DEFAULTS = {"rnn_kernel": "cpu", "beam_size": 5, "batch_size": 1}
+UNREAD = {  # options that a format has no use for
+    "tf_saved_model": ["batch_size"],
+    "onnx": ["rnn_kernel", "beam_size", "batch_size"],
+    "litert": ["rnn_kernel", "beam_size"],
+}
 SCORED_AT_A_TIME = 128  # logits of all steps are there at once
 
 
@@ -337,7 +343,8 @@ class Generation:
             The path.
 
         Raises:
-            ValueError: another format or kernel, or a size is not positive.
+            ValueError: another format or kernel, an option that the format does not have, or a size
+                is not positive.
             TypeError: a model without tokenisers.
             ImportError: what writes ONNX is not installed.
             FileExistsError: the folder exists, and `overwrite` is False.
@@ -347,6 +354,10 @@ class Generation:
             raise ValueError(f"format: expected one of {FORMATS}, got {format!r}.")
         if rnn_kernel not in cudnn.KINDS:
             raise ValueError(f"rnn_kernel: expected one of {cudnn.KINDS}, got {rnn_kernel!r}.")
+        given = {"rnn_kernel": rnn_kernel, "beam_size": beam_size, "batch_size": batch_size}
+        for name in UNREAD[format]:
+            if given[name] != DEFAULTS[name]:
+                raise ValueError(f"{name}: format {format!r} has none, got {given[name]!r}.")
         batch_size = positive("batch_size", batch_size)
         if format != "tf_saved_model":
             options = {"batch_size": batch_size, "overwrite": overwrite, "verbose": verbose}

@@ -16,7 +16,6 @@ from keras_attn.layers.contexts import AttentionContext
 from keras_attn.layers.decoder import Decoder
 from keras_attn.layers.normalisers import Softmax
 from keras_attn.layers.orders import AttendUpdate, UpdateAttend
-from keras_attn.layers.readouts import TanhReadout
 from keras_attn.layers.recurrence import Recurrence
 from keras_attn.layers.scorers import (
     AdditiveScorer,
@@ -26,6 +25,7 @@ from keras_attn.layers.scorers import (
     ScaledDotScorer,
 )
 from keras_attn.layers.windows import GlobalWindow
+from keras_attn.models.folding import is_one_product
 from keras_attn.types import DecoderState, Memory, Output
 
 PARTS = Decoder, Recurrence, AttentionContext, Attention, GlobalWindow, Softmax
@@ -95,11 +95,9 @@ def _drops_plainly(drop, rate: float) -> bool:
 
 def _feeds_tanh(decoder) -> bool:
     """Return whether what is fed is tanh(W [c; s]) of a readout as it was made."""
-    if not decoder.input_feeding or type(decoder.readout) is not TanhReadout:
+    if not decoder.input_feeding or not is_one_product(decoder.readout):
         return False
-    combine = decoder.readout.combine
-    usual = type(combine) is keras.layers.Dense and combine.quantization_mode is None
-    return usual and combine.activation is keras.activations.tanh and not combine.use_bias
+    return decoder.readout.combine.activation is keras.activations.tanh
 
 
 def _reads_plainly(decoder) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import http.client
 import json
 import urllib.error
 import urllib.parse
@@ -51,7 +52,7 @@ class Client:
             process, without a server.
         model: Its name.
         version: Int; None for the newest.
-        timeout: Seconds that a request may take.
+        timeout: Seconds that a request may take; by HTTP, that its server may be silent.
         folder: That of the exported model, or a copy of its `assets.extra`, which has the
             tokenisers; `stream` needs them, nothing else does.
 
@@ -271,6 +272,9 @@ class _Rest:
         try:
             with urllib.request.urlopen(request, timeout=self._timeout) as response:
                 outputs = json.load(response)["outputs"]
+        except (ValueError, LookupError, TypeError, http.client.HTTPException) as error:
+            what = f"{self._url}: no answer of a model's server: {error!r}"
+            raise ServerError("UNAVAILABLE", what) from error
         except urllib.error.HTTPError as error:
             raise ServerError(CODES.get(error.code, "UNKNOWN"), _said(error)) from error
         except TimeoutError as error:

@@ -89,7 +89,7 @@ def path_for(model: Any, filepath: Any) -> Path:
 
 def served_name(path: Path) -> str:
     """Return the name that a version is served by: of its folder, in letters a URL has."""
-    path = path.absolute()
+    path = Path(os.path.abspath(path))  # without ".."
     name = path.parent.name if path.name.isdigit() else path.name
     return re.sub(r"[^\w.-]+", "_", name, flags=re.ASCII) or "model"
 

@@ -119,6 +119,8 @@ def lines(found: Inspection, places: dict[str, Any] | None = None) -> Iterator[s
             yield "needs tensorflow-text's operations"
     sizes = [math.prod(shape) for _, shape in found.weights.values()]
     yield f"graph: TensorFlow {found.tensorflow}, {len(sizes)} variables, {sum(sizes):,} weights"
+    for name, (dtype, shape) in found.weights.items():
+        yield f"  {dtype}{list(shape)} {name}"
     yield f"files: {sum(found.files.values()):,} bytes"
     yield from (f"  {size:>12,} {name}" for name, size in found.files.items())
     if found.pinned:

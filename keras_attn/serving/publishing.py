@@ -9,6 +9,7 @@ locks to a machine, so others' folders stay.)
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import platform
 import re
@@ -102,6 +103,16 @@ def next_version(folder: Any) -> Path:
 def _versions(folder: Path) -> list[str]:
     """Return the names of what a server takes for versions."""
     return [entry.name for entry in folder.glob("*") if re.fullmatch("[0-9]+", entry.name)]
+
+
+def runtimes(folder: Any) -> set[str]:
+    """Return what the versions in `folder` are for: "tensorflow", "onnx", "litert"."""
+    found = set()
+    for version in (Path(folder, name) for name in _versions(Path(folder))):
+        for file in (version / "assets.extra" / "keras_attn.json", version / "keras_attn.json"):
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                found.add(json.loads(file.read_text("utf-8"))["runtime"])
+    return found
 
 
 def prune(folder: Any, keep: int) -> list[Path]:

@@ -10,6 +10,7 @@ import base64
 import binascii
 import json
 import re
+import urllib.parse
 from collections.abc import Mapping
 from typing import Any
 
@@ -65,7 +66,7 @@ def _answer(servable, method, path, body):
     if not found or method != ("POST" if predicts else "GET"):
         raise Refused("INVALID_ARGUMENT", f"Malformed request: {method} {path}")
     number = int(found[2]) if found[2] else None
-    version = servable.version(found[1], number)
+    version = servable.version(urllib.parse.unquote(found[1]), number)
     if predicts:
         return predicted(version, body)
     found = metadata(servable.name, version) if found[4] else status(version)
@@ -211,7 +212,11 @@ def status(version: Version) -> dict:
 def metadata(name: str, version: Version) -> dict:
     """Return what GET /v1/models/NAME/metadata answers."""
     shown = {
-        key: json_format.MessageToDict(definition, preserving_proto_field_name=True)
+        key: json_format.MessageToDict(
+            definition,
+            preserving_proto_field_name=True,
+            always_print_fields_with_no_presence=True,
+        )
         for key, definition in sorted(version.definitions().items())
     }
     spec = {"name": name, "signature_name": "", "version": str(version.number)}

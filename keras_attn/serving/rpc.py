@@ -12,6 +12,7 @@ from keras_attn.serving.servable import Refused, Servable, answered
 
 THREADS = 16
 MOST_ELEMENTS = 2**26  # of a tensor of a request
+FIELDS = {"float32": "float_val", "int32": "int_val", "int64": "int64_val"}
 NEEDS = "gRPC needs tensorflow-serving-api: pip install 'keras-attn[serving]'"
 
 
@@ -49,6 +50,11 @@ def started(servable: Servable, host: str, port: int, max_bytes: int) -> tuple[A
         )
 
     def version_of(spec):
+        if not spec.name:
+            raise Refused("INVALID_ARGUMENT", "ModelSpec has no name specified.")
+        if spec.HasField("version_label"):
+            label = spec.version_label
+            raise Refused("INVALID_ARGUMENT", f"Unrecognized servable version label: {label}")
         number = spec.version.value if spec.HasField("version") else None
         return servable.version(spec.name, number)
 
@@ -67,7 +73,7 @@ def started(servable: Servable, host: str, port: int, max_bytes: int) -> tuple[A
             response.model_spec.signature_name = signature_of(request)
             response.model_spec.version.value = version.number
             for name, array in outputs.items():
-                response.outputs[name].CopyFrom(tf.make_tensor_proto(array))
+                write(array, response.outputs[name])
             return response
 
         def GetModelMetadata(self, request, context):  # noqa: N802
@@ -115,6 +121,19 @@ def started(servable: Servable, host: str, port: int, max_bytes: int) -> tuple[A
     return server, bound
 
 
+def write(array, proto) -> None:
+    """Write an array into a `TensorProto` as TF Serving does: values in the field of their type."""
+    if array.dtype == object:
+        proto.CopyFrom(tf.make_tensor_proto(array))
+        return
+    kind = tf.as_dtype(array.dtype)
+    proto.dtype = kind.as_datatype_enum
+    proto.tensor_shape.SetInParent()
+    for size in array.shape:
+        proto.tensor_shape.dim.add(size=size)
+    getattr(proto, FIELDS[kind.name]).extend(array.ravel().tolist())
+
+
 def signature_of(request) -> str:
     """Return the name of the signature that a request asks for."""
     return request.model_spec.signature_name or "serving_default"
@@ -131,11 +150,19 @@ def predicted(session, request) -> dict[str, Any]:
     if signature is None:
         raise Refused("FAILED_PRECONDITION", f'Serving signature key "{name}" not found.')
     wanted = list(request.output_filter)
+    if len(set(wanted)) < len(wanted):
+        raise Refused("INVALID_ARGUMENT", f"duplicate output tensor alias: {sorted(wanted)}")
     unknown = [output for output in wanted if output not in signature.outputs]
     if unknown:
         message = f"output tensor alias not found in signature: {unknown[0]}"
         raise Refused("INVALID_ARGUMENT", message)
     for key, tensor in request.inputs.items():
+        texts = tensor.string_val
+        if tensor.dtype == tf.string.as_datatype_enum and texts:
+            elements = math.prod(axis.size for axis in tensor.tensor_shape.dim)
+            if elements > len(texts):  # TensorFlow repeats the last, as often as one likes
+                message = f"{key}: {len(texts)} texts, in the shape of {elements}"
+                raise Refused("INVALID_ARGUMENT", message)
         sizes = [axis.size for axis in tensor.tensor_shape.dim]
         if math.prod(sizes) > MOST_ELEMENTS:  # a few bytes may stand for as many as one likes
             message = f"{key}: a tensor of {sizes} has more than {MOST_ELEMENTS} elements"

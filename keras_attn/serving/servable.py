@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -77,14 +78,17 @@ class Servable:
         if (self.path / "saved_model.pb").is_file():
             yield self.path
             return
-        versions = (entry for entry in self.path.glob("*") if entry.name.isdigit())
+        versions = (entry for entry in self.path.glob("*") if re.fullmatch("[0-9]+", entry.name))
         models = (entry for entry in versions if (entry / "saved_model.pb").is_file())
         yield from sorted(models, key=_number, reverse=True)
 
     def follow(self, seconds: float = 1.0) -> None:
         """Look for newer versions every so many seconds, until `stop` is called."""
         while not self._stopped.wait(seconds):
-            self.look()
+            try:
+                self.look()
+            except Exception as error:  # such as a file that goes away meanwhile: look again
+                self._tell(f"{self.path}: {type(error).__name__}: {error}")
 
     def look(self) -> None:
         """Load the newest version, if it is newer than what is served."""
@@ -102,7 +106,7 @@ class Servable:
                 continue
             try:
                 return _loaded(path)
-            except (SessionError, OSError, ImportError, ValueError) as error:
+            except Exception as error:  # whatever is wrong with its files
                 self._failed[path] = stamp
                 self._tell(f"version {path.name} does not load, and is left out: {error}")
         return None

@@ -214,7 +214,7 @@ class Steps:
             if heads > 1 and name in given:
                 given[name] = _joined(tf.transpose(given[name], [0, 2, 1, 3]))
         memory, state = (
-            _put_together(kind, prefix, given)
+            _put_together(kind, prefix, given, self.heads)
             for kind, prefix in zip(self._traced[0], ("memory", "state"), strict=True)
         )
         logits, alignments, state = self.model.step(token, state, memory)
@@ -302,11 +302,11 @@ def _parts(nested):
     return getattr(nested, "_fields", range(len(nested)))
 
 
-def _put_together(kind, name, given):
+def _put_together(kind, name, given, heads):
     """Return tensors by name nested as `kind`; what is not given has width 0."""
     if isinstance(kind, tuple):
         parts = [
-            _put_together(part, f"{name}_{key}", given)
+            _put_together(part, f"{name}_{key}", given, heads)
             for key, part in zip(_parts(kind), kind, strict=True)
         ]
         return type(kind)(*parts) if hasattr(kind, "_fields") else tuple(parts)
@@ -314,7 +314,8 @@ def _put_together(kind, name, given):
         return tf.cast(given[name], kind.dtype)
     mask = next(x for key, x in given.items() if key.endswith("_mask"))
     rows, length = tf.unstack(tf.shape(mask))
-    inner = [length if size is None else size for size in kind.shape[1:]]
+    positions = length * heads.get(name, 1)
+    inner = [positions if size is None else size for size in kind.shape[1:]]
     return tf.zeros([rows, *inner], kind.dtype)
 
 

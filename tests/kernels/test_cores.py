@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 
@@ -52,6 +53,24 @@ assert cores.parts() == 2
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "TensorFlow has started" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("number", "threads", "parts"), [(1, 1, 1), (2, 1, 2), (4, 1, 4), (6, 2, 4), (16, 4, 4)]
+)
+def test_operations_have_as_many_threads_as_there_are_cores_for_a_part(
+    monkeypatch, number, threads, parts
+):
+    there = {}
+    for kind in ("intra", "inter"):
+        name = f"{kind}_op_parallelism_threads"
+        monkeypatch.setattr(cores.tf.config.threading, f"get_{name}", lambda: 0)
+        keep = functools.partial(there.__setitem__, kind)
+        monkeypatch.setattr(cores.tf.config.threading, f"set_{name}", keep)
+    for name, value in (("_parts", 1), ("_configured", False), ("available", lambda: number)):
+        monkeypatch.setattr(cores, name, value)
+    configure_cpu()
+    assert (there, cores._parts) == ({"intra": threads, "inter": number}, parts)
 
 
 def test_a_gpu_takes_batches_whole(monkeypatch):

@@ -55,6 +55,19 @@ def emulated(input, input_h, input_c, params, sequence_lengths, rnn_mode, is_tra
     return *found, None, None
 
 
+@pytest.fixture
+def emulator(monkeypatch):
+    """Put `emulated` in the kernel's place; return what it was called with."""
+    calls = []
+
+    def called(**given):
+        calls.append(given)
+        return emulated(**given)
+
+    monkeypatch.setattr(tf.raw_ops, "CudnnRNNV3", called)
+    return calls
+
+
 MASKS = {
     "none": None,
     "right-padded": [[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [1, 0, 0, 0, 0], [1, 1, 1, 1, 0]],
@@ -65,8 +78,7 @@ MASKS = {
 @pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("kind", ["lstm", "gru"])
 @pytest.mark.parametrize("options", [{}, {"go_backwards": True}, {"zero_output_for_mask": True}])
-def test_the_kernel_gives_what_the_loop_does(monkeypatch, kind, mask, options):
-    monkeypatch.setattr(tf.raw_ops, "CudnnRNNV3", emulated)
+def test_the_kernel_gives_what_the_loop_does(emulator, kind, mask, options):
     random = np.random.default_rng(0)
     layer = (kernels.LSTM if kind == "lstm" else kernels.GRU)(
         3, return_sequences=True, return_state=True, **options
@@ -85,24 +97,25 @@ def test_the_kernel_gives_what_the_loop_does(monkeypatch, kind, mask, options):
         for here, there in zip(found, expected, strict=True):
             assert here.dtype == there.dtype and here.shape == there.shape
             np.testing.assert_allclose(here, there, atol=1e-6)
+    assert len(emulator) == 2
 
 
 @pytest.mark.parametrize("kind", ["lstm", "gru"])
-def test_the_kernel_is_never_given_an_empty_batch(monkeypatch, kind):
-    monkeypatch.setattr(tf.raw_ops, "CudnnRNNV3", emulated)
+def test_the_kernel_is_never_given_an_empty_batch(emulator, kind):
     cell = kernels.LSTM if kind == "lstm" else kernels.GRU
     layer = cell(3, return_sequences=True, return_state=True)
     nothing = tf.zeros([0, 5, 2])
     layer(tf.zeros([1, 5, 2]))
     with cudnn.rnn_kernel("cudnn"):
         outputs, *states = layer(nothing, mask=tf.zeros([0, 5], tf.bool))
+    assert emulator[0]["input"].shape == (1, 5, 2)
     assert outputs.shape == (0, 5, 3) and all(state.shape == (0, 3) for state in states)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "mixed_bfloat16"])
-def test_both_directions_of_an_encoder(monkeypatch, dtype):
-    monkeypatch.setattr(tf.raw_ops, "CudnnRNNV3", emulated)
-    model = small_models.small("bahdanau2015", dtype=dtype, cell="lstm")
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_both_directions_of_an_encoder(emulator, dtype, cell):
+    model = small_models.small("bahdanau2015", dtype=dtype, cell=cell)
     ids = np.array([[5, 6, 7, 2], [8, 2, 0, 0]], np.int32)
     memory, state = model.encode(ids)
     with model.portable("cudnn"):
@@ -112,10 +125,23 @@ def test_both_directions_of_an_encoder(monkeypatch, dtype):
         assert here.dtype == there.dtype
         here, there = (np.array(tf.cast(x, tf.float64)) for x in (here, there))
         np.testing.assert_allclose(here, there, atol=2e-2 if "16" in dtype else 1e-6)
+    assert len(emulator) == 2
 
 
 def kinds(found):
     return {op.kind for counted in found.operations.values() for op in counted if "Cudnn" in op.op}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+def test_a_portable_graph_has_one_type_whatever_runs_it(dtype):
+    """Both branches give the same types, or TensorFlow makes no graph of them."""
+    model = small_models.small("attention", dtype=dtype)
+    ids = np.array([[5, 6, 7, 2], [8, 2, 0, 0]], np.int32)
+    memory, _ = model.encode(ids)
+    with model.portable("portable"):
+        found, _ = tf.function(model.encode, autograph=False)(ids)
+    for here, there in zip(found, memory, strict=True):
+        np.testing.assert_allclose(tf.cast(here, "float32"), tf.cast(there, "float32"), atol=1e-5)
 
 
 def test_a_portable_export_has_both_and_runs_here(tmp_path):

@@ -21,6 +21,7 @@ def found():
 def test_flags_are_read_off_the_first_processor():
     assert doctor.flags(INFO) == {"fpu", "avx2", "amx_bf16", "avx512_bf16"}
     assert doctor.flags("") == set()
+    assert doctor.flags("processor\t: 0\nFeatures\t: fp asimd bf16\n") == {"fp", "asimd", "bf16"}
 
 
 @pytest.mark.parametrize("has, fast", [({"amx_bf16"}, True), ({"avx2"}, False)])

@@ -51,7 +51,7 @@ def all_of(layer, given, weights, mask, training=True):
 
 def assert_close(found, expected, relative):
     for x, y in zip(found, expected, strict=True):
-        scale = max(1.0, float(np.abs(y).max(initial=0)))
+        scale = max(1e-2, float(np.abs(y).max(initial=0)))
         np.testing.assert_allclose(x, y, rtol=0, atol=relative * scale)
 
 

@@ -85,6 +85,22 @@ def test_plain_folds_nothing():
         assert not folding.folds(shared("attention"))
 
 
+class Doubling(keras.layers.Dense):
+    def call(self, inputs):
+        return 2 * super().call(inputs)
+
+
+@pytest.mark.parametrize("values", [{"__class__": Doubling}, {"activation": keras.ops.sin}])
+def test_a_readout_that_was_changed_is_heeded(values):
+    model = small("attention")
+    before = walk(model, lambda m, memory: folding.stepper_of(m)(memory))
+    for name, value in values.items():
+        setattr(model.decoder.readout.combine, name, value)
+    assert_same(model)
+    after = walk(model, lambda m, memory: folding.stepper_of(m)(memory))
+    assert np.abs(before[0] - after[0]).max() > 0.01
+
+
 class Ending(Seq2Seq):
     """A model that always ends."""
 

@@ -75,6 +75,17 @@ def test_what_else_is_asked_is_answered_alike(cheap, tmp_path):
     assert [x.decode() for x in served["target"].numpy()] == frozen.generate(WORDS)
 
 
+def test_compiled_loops_have_no_kernel_of_cudnn_where_there_is_a_gpu(monkeypatch):
+    model = small("attention", bidirectional=False)
+    expected = model.generate(WORDS)
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind=None: [kind])
+    frozen = model.freeze()
+    assert frozen.generate(WORDS) == expected
+    ((_, graph),) = frozen._runner._graphs.values()
+    functions = graph.concrete.graph.as_graph_def().library.function
+    assert not [node for each in functions for node in each.node_def if "Cudnn" in node.op]
+
+
 def test_loops_are_traced_once_for_each_width(monkeypatch):
     made = []
     graph = runner.graph_of

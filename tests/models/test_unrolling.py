@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from small_models import EVERY, FEW, FEW_SPOKEN, SPOKEN, WORDS, shared, small, some_ids
+from small_models import EVERY, FEW, FEW_SPOKEN, shared, small, some_ids
 
 from keras_attn import kernels, layers
 from keras_attn.models import unrolling
@@ -35,7 +35,7 @@ def all_of(model, training=True):
     def run():
         with tf.GradientTape() as tape:
             logits = model(inputs, training=training)
-            loss = tf.reduce_mean(tf.nn.log_softmax(logits)[..., 4])
+            loss = tf.reduce_sum(tf.nn.log_softmax(logits)[..., 4])
         return logits, model.alignments(inputs), tape.gradient(loss, model.trainable_variables)
 
     return tf.nest.flatten(run())
@@ -49,7 +49,7 @@ def assert_same(model, training=True):
     for x, y in zip(found, expected, strict=True):
         assert x.shape == y.shape and x.dtype == y.dtype
         x, y = (np.asarray(tf.convert_to_tensor(part)) for part in (x, y))
-        np.testing.assert_allclose(x, y, atol=precision * max(1, np.abs(y).max(initial=0)))
+        np.testing.assert_allclose(x, y, atol=precision * max(1e-2, np.abs(y).max(initial=0)))
 
 
 @pytest.mark.parametrize("what", OPTIONS)
@@ -137,7 +137,7 @@ def test_it_trains_in_half_precision_and_by_xla():
     for options in ({"dtype": "mixed_bfloat16"}, {}):
         model = small("attention", **ORDER, **options)
         model.compile("adam", jit_compile=not options)
-        history = model.fit(WORDS, SPOKEN, epochs=6, verbose=0).history["loss"]
+        history = model.fit(FEW, FEW_SPOKEN, epochs=6, verbose=0).history["loss"]
         assert history[-1] < history[0]
 
 

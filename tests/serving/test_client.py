@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.server
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +110,30 @@ def test_what_the_server_refuses_is_raised(both, served):
         with pytest.raises(ServerError) as error:
             call()
         assert error.value.code == code and str(error.value).startswith(code)
+
+
+@pytest.mark.parametrize(
+    "said", [b"<html>hello</html>", b'{"predictions": []}', b"[1]", b'{"outputs"', None]
+)
+def test_what_is_no_models_answer_is_a_server_error(said):
+    class Other(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):  # noqa: N802
+            if said is None:
+                return  # hang up without a word
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(said)))
+            self.end_headers()
+            self.wfile.write(said)
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Other) as server:
+        threading.Thread(target=server.handle_request).start()
+        client = Client(f"http://127.0.0.1:{server.server_port}", "letters", timeout=10)
+        with pytest.raises(ServerError) as error:
+            client.generate("a")
+    assert error.value.code == "UNAVAILABLE"
 
 
 def test_bad_arguments_are_named():

@@ -71,6 +71,8 @@ def test_it_reads_as_a_page():
     assert found.about["name"] == "letters" and not found.pinned
     places = {"ids": {"GPU:0": {"MatMul": 2}, "CPU:0": {"Const": 1, "Fill": 4}}}
     page = "\n".join(inspection.lines(found, places))
+    name, (dtype, shape) = next(iter(found.weights.items()))
+    assert f"  {dtype}{list(shape)} {name}" in page.splitlines()
     assert "letters: seq2seq" in page and "ids: source_ids int32[-1, -1], source_len" in page
     assert "placed on GPU:0: 2\n" in page and "placed on CPU:0: 5: Const Fill" in page
     ids = found.operations["ids"]

@@ -121,7 +121,10 @@ def test_paths(servable):
     assert status == 200 and answer["model_spec"]["version"] == "1"
     signatures = answer["metadata"]["signature_def"]["signature_def"]
     source = signatures["serving_default"]["inputs"]["source"]
-    assert source["dtype"] == "DT_STRING" and source["tensor_shape"] == {"dim": [{"size": "-1"}]}
+    assert source["dtype"] == "DT_STRING" and source["tensor_shape"] == {
+        "dim": [{"size": "-1", "name": ""}],
+        "unknown_rank": False,
+    }
     assert set(signatures) > {"ids", "encode", "step", "attend"}
 
 

@@ -34,14 +34,17 @@ def channel():
 def predict(channel):
     stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
 
-    def call(signature="", model="letters", version=None, wanted=(), **inputs):
+    def call(signature="", model="letters", version=None, wanted=(), label="", **inputs):
         request = predict_pb2.PredictRequest()
         request.model_spec.name, request.model_spec.signature_name = model, signature
         if version is not None:
             request.model_spec.version.value = version
+        if label:
+            request.model_spec.version_label = label
         request.output_filter.extend(wanted)
         for name, value in inputs.items():
-            request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+            proto = value if hasattr(value, "tensor_shape") else tf.make_tensor_proto(value)
+            request.inputs[name].CopyFrom(proto)
         return stub.Predict(request, 20)
 
     return call
@@ -58,6 +61,18 @@ def test_predictions(predict):
     response = predict("beam", version=1, wanted=["score"], source=words)
     assert list(response.outputs) == ["score"]
     assert tf.make_ndarray(response.outputs["score"]).shape == (3, 3)
+    assert len(response.outputs["score"].float_val) == 9  # and not in tensor_content
+    ids = np.array([[5, 6, 2]] * 2, np.int32)
+    outputs = predict("ids", source_ids=ids, source_lengths=np.array([3, 3], np.int32)).outputs
+    assert len(outputs["target_lengths"].int_val) == 2
+    assert tf.make_ndarray(outputs["target_ids"]).dtype == np.int32
+
+
+def repeated(text, times):
+    """Return a tensor of one text that stands for many."""
+    proto = tf.make_tensor_proto([text])
+    proto.tensor_shape.dim[0].size = times
+    return proto
 
 
 def test_errors_are_those_of_the_protocol(predict):
@@ -72,6 +87,10 @@ def test_errors_are_those_of_the_protocol(predict):
         (codes.INVALID_ARGUMENT, {"source": [["a"]]}),
         (codes.INVALID_ARGUMENT, {"source": ["a"], "wanted": ["nothing"]}),
         (codes.INVALID_ARGUMENT, {"signature": "score", "source": ["a"]}),
+        (codes.INVALID_ARGUMENT, {"source": ["a"], "wanted": ["score", "score"]}),
+        (codes.INVALID_ARGUMENT, {"model": "", "source": ["a"]}),
+        (codes.INVALID_ARGUMENT, {"label": "canary", "source": ["a"]}),
+        (codes.INVALID_ARGUMENT, {"source": repeated("a", 1000)}),
         (codes.RESOURCE_EXHAUSTED, {"source": many}),
     ):
         with pytest.raises(grpc.RpcError) as failed:

@@ -7,6 +7,7 @@ import shutil
 import pytest
 import small_models
 
+from keras_attn.serving import servable as servable_module
 from keras_attn.serving.servable import Refused, Servable, answered
 from keras_attn.serving.session import SessionError
 
@@ -55,6 +56,30 @@ def test_what_is_not_there_is_refused(exported, tmp_path):
     (tmp_path / "1").mkdir()
     with pytest.raises(FileNotFoundError, match="path: there is no exported model"):
         Servable(tmp_path)
+
+
+def test_what_goes_wrong_in_looking_is_said_and_looked_at_again(exported, tmp_path, monkeypatch):
+    told, base = [], tmp_path / "letters"
+    shutil.copytree(exported, base / "1")
+    (base / "²").mkdir()
+    (base / "²" / "saved_model.pb").touch()  # a digit, but no number
+    servable = Servable(base, tell=told.append)
+    shutil.copytree(exported, base / "2")
+    (base / "2" / "assets.extra" / "keras_attn.json").write_text("[]")  # no object
+    waits = iter([False, False, True])
+    monkeypatch.setattr(servable._stopped, "wait", lambda seconds: next(waits))
+    stamp, fails = servable_module._stamp, iter([True])
+
+    def stamped(path):
+        if next(fails, False):
+            raise FileNotFoundError("gone meanwhile")
+        return stamp(path)
+
+    monkeypatch.setattr(servable_module, "_stamp", stamped)
+    servable.follow()
+    assert "FileNotFoundError: gone meanwhile" in told[1]
+    assert "version 2 does not load, and is left out" in told[2] and len(told) == 3
+    assert servable.version("letters").number == 1
 
 
 def test_errors_keep_their_codes():

@@ -65,9 +65,10 @@ def test_there_is_one_graph_of_each_search(monkeypatch):
     assert "attend" not in made
 
 
-def test_what_is_left_out_of_a_step_is_as_long_as_the_source():
+@pytest.mark.parametrize("heads", [1, 2, 4])
+def test_what_is_left_out_of_a_step_is_as_long_as_the_source(heads):
     """Scores by location read no keys, but count them."""
-    model = small_models.shared("luong2015_location")
+    model = small_models.small("luong2015_location", num_heads=heads)
     steps, ids = signatures.Steps(model), np.array([[5, 6, 7, 2], [8, 2, 0, 0]], np.int32)
     given = steps.encode(tf.constant(ids))
     assert "memory_keys" not in given

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 
 import keras
@@ -10,7 +11,79 @@ import pytest
 import small_models
 import tensorflow as tf
 
-from keras_attn import training
+from keras_attn import kernels, training
+
+
+def papers(gradients, rate, beta_1=0.9, beta_2=0.999, epsilon=1e-7):
+    """Return what Adam adds to a weight of zero, by the paper, with its sec. 2's other order."""
+    weight, m, v = (np.zeros_like(gradients[0]) for _ in range(3))
+    for t, gradient in enumerate(gradients, 1):
+        m = beta_1 * m + (1 - beta_1) * gradient
+        v = beta_2 * v + (1 - beta_2) * gradient**2
+        alpha = rate * np.sqrt(1 - beta_2**t) / (1 - beta_1**t)
+        weight = weight - alpha * m / (np.sqrt(v) + epsilon)
+    return weight
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("plain", [False, True])
+def test_adam_is_that_of_the_paper(dtype, plain):
+    gradients = np.random.default_rng(0).normal(0, 1, (9, 4, 3)).astype(dtype)
+    weight = keras.Variable(np.zeros((4, 3)), dtype=dtype)
+    optimizer = training.Adam(0.1, beta_2=0.99)
+    with kernels.plain() if plain else contextlib.nullcontext():
+        for gradient in gradients:
+            optimizer.apply([tf.constant(gradient)], [weight])
+    expected = papers(gradients.astype("float64"), 0.1, beta_2=0.99)
+    # its rate is kept in float32
+    np.testing.assert_allclose(weight.numpy(), expected, rtol=1e-5, atol=1e-6)
+    assert [v.path for v in optimizer.variables] == [
+        v.path.replace("adam", optimizer.name) for v in built_by_keras(weight).variables
+    ]
+
+
+def built_by_keras(weight):
+    optimizer = keras.optimizers.Adam()
+    optimizer.build([weight])
+    return optimizer
+
+
+def test_gradients_of_an_id_are_summed_before_they_are_squared():
+    """Keras squares those that an embedding gets several times each by itself."""
+    table = keras.Variable(np.zeros((4, 2)))
+    optimizer = training.Adam(0.1)
+    gradients = []
+    for ids in ([1, 1, 2], [3, 1, 3]):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(tf.gather(table.value, ids) * [[1.0, -2.0]])
+        gradient = tape.gradient(loss, table.value)
+        assert isinstance(gradient, tf.IndexedSlices)
+        gradients.append(np.array(tf.convert_to_tensor(gradient)))
+        optimizer.apply([gradient], [table])
+    np.testing.assert_allclose(table.numpy(), papers(gradients, 0.1), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("options", [{"amsgrad": True}, {"weight_decay": 0.1}, {"clipnorm": 0.1}])
+def test_what_is_asked_of_keras_adam_is_done(options):
+    gradients = np.random.default_rng(0).normal(0, 1, (5, 3)).astype("float32")
+    weights = []
+    for kind in (training.Adam, keras.optimizers.Adam):
+        optimizer, weight = kind(0.1, **options), keras.Variable(np.ones(3))
+        for gradient in gradients:
+            optimizer.apply([tf.constant(gradient)], [weight])
+        weights.append(weight.numpy())
+    np.testing.assert_allclose(*weights, rtol=1e-5)
+
+
+def test_adam_is_saved_and_is_what_models_take_by_name(tmp_path):
+    model = small_models.small("combined", **small_models.CHEAP)
+    model.compile("adam")
+    model.fit(small_models.FEW, small_models.FEW_SPOKEN, verbose=0)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    assert type(again.optimizer) is type(model.optimizer) is training.Adam
+    for here, there in zip(again.optimizer.variables, model.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(here.numpy(), there.numpy())
 
 
 def test_the_rate_rises_and_falls():
