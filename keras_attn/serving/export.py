@@ -47,6 +47,7 @@ def export_saved_model(
 
     Raises:
         TypeError: the model has no tokenisers, or `filepath` is no path.
+        ValueError: a kernel of cuDNN, of which the model has no use.
         FileExistsError: the folder exists, and `overwrite` is False or it is no exported model.
         OSError: the folder cannot be written.
     """
@@ -58,6 +59,11 @@ def export_saved_model(
                 name: function.get_concrete_function()
                 for name, function in signatures(model, search, beam_size).items()
             }
+            if rnn_kernel != "cpu" and not any(map(_runs_cudnn, functions.values())):
+                raise ValueError(
+                    f"rnn_kernel: nothing in this model reads whole sequences by an LSTM or GRU that "
+                    f"cuDNN's kernel runs, got {rnn_kernel!r}; export it with 'cpu'."
+                )
             save_slim(
                 str(aside),
                 functions,
@@ -69,6 +75,13 @@ def export_saved_model(
     if verbose or verbose is None:
         print(f"Saved model at {str(path)!r}.")
     return str(path)
+
+
+def _runs_cudnn(function: Any) -> bool:
+    """Return whether a concrete function has cuDNN's kernel somewhere."""
+    graph = function.graph.as_graph_def()
+    inner = (node for each in graph.library.function for node in each.node_def)
+    return any(node.op == "CudnnRNNV3" for node in (*graph.node, *inner))
 
 
 def path_for(model: Any, filepath: Any) -> Path:

@@ -73,8 +73,9 @@ def pack(model: Seq2Seq, name: str) -> Path:
     if not all(np.isfinite(array).all() for array in arrays.values()):
         raise ValueError("model: a weight has no value in float16.")
     config = json.dumps(keras.saving.serialize_keras_object(full), sort_keys=True)
+    arrays[CONFIG] = np.array(config)
     raw = io.BytesIO()
-    np.savez_compressed(raw, **{CONFIG: config}, **arrays)
+    np.savez_compressed(raw, **arrays)
     digests = _digests() | {name: hashlib.sha256(raw.getvalue()).hexdigest()}
     FOLDER.mkdir(exist_ok=True)
     _write(FOLDER / f"{name}.npz", raw.getvalue())

@@ -178,6 +178,13 @@ def test_other_kernels_are_refused(tmp_path):
         small_models.shared("combined").export(tmp_path / "1", rnn_kernel="gpu")
 
 
+def test_a_kernel_that_nothing_would_run_is_refused(tmp_path):
+    model = small_models.small("combined", **small_models.CHEAP)
+    with pytest.raises(ValueError, match="rnn_kernel: nothing in this model .* export it with"):
+        model.export(tmp_path / "1", rnn_kernel="portable")
+    assert not list(tmp_path.iterdir())
+
+
 def test_keras_own_layers_keep_their_loop():
     with cudnn.rnn_kernel("cudnn"), kernels.plain():
         assert keras.layers.LSTM(2)(tf.zeros([1, 2, 3])).shape == (1, 2)
