@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import types
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -16,6 +18,9 @@ from keras_attn.kernels.rnn import recurrence
 serializable = keras.saving.register_keras_serializable(package="keras_attn")
 
 _plain: contextvars.ContextVar[bool] = contextvars.ContextVar("plain", default=False)
+_projected: contextvars.ContextVar[Mapping] = contextvars.ContextVar(
+    "projected", default=types.MappingProxyType({})
+)
 
 
 @contextlib.contextmanager
@@ -26,6 +31,20 @@ def plain():
         yield
     finally:
         _plain.reset(token)
+
+
+@contextlib.contextmanager
+def projected(parts: Mapping[Any, slice]):
+    """Have layers that apply read projections of inputs, (B, T, ...), in place of inputs.
+
+    Args:
+        parts: Layer to where its own projections, bias included, stand in the last axis.
+    """
+    token = _projected.set(parts)
+    try:
+        yield
+    finally:
+        _projected.reset(token)
 
 
 def is_plain() -> bool:
@@ -108,7 +127,7 @@ def run(layer, weights, sequences, states, real, training):
     wide = tf.float64 if kernel.dtype == tf.float64 else tf.float32
     outputs, states = recurrence(
         layer.gates,
-        affine(x, kernel, bias),
+        _projections(layer, x, kernel, bias),
         recurrent,
         tf.reshape(recurrent_bias, [-1]),
         tuple(tf.cast(state, wide) for state in states),
@@ -123,6 +142,12 @@ def run(layer, weights, sequences, states, real, training):
     outputs = tf.transpose(outputs, [1, 0, 2])
     outputs.set_shape([*sequences.shape[:2], outputs.shape[-1]])  # Keras' wrappers go by it
     return outputs, states
+
+
+def _projections(layer, x, kernel, bias):
+    """Return the products of inputs (T, B, E) that depend on no state, (T, B, G)."""
+    part = _projected.get().get(layer)
+    return affine(x, kernel, bias) if part is None else x[..., part]
 
 
 def _column(mask, sequences):

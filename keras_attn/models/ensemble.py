@@ -75,6 +75,11 @@ class Ensemble(Generation):
         steps = [model.step for model in self.models]
         return self._stepped(steps, [(token_ids, *x) for x in zip(state, memory, strict=True)])
 
+    def encoders(self):
+        """Return `encode`, see `Seq2Seq.encoders`."""
+        each = [model.encoders() for model in self.models]
+        return lambda ids: tuple(zip(*(encode(ids) for encode in each), strict=True))
+
     def steppers(self, kept: bool = False):
         """Return a function of a memory to its `stepper`, see `Seq2Seq.steppers`."""
         each = [model.steppers(kept) for model in self.models]

@@ -37,12 +37,12 @@ class Frozen(Generation):
         self.source, self.target, self.codec = model.source, model.target, model.codec
         self.max_source, self.max_target = model.max_source, model.max_target
         self.attends = model.attends
-        self.stepper = model.steppers(kept=True)
+        self._encode, self.stepper = model.encoders(), model.steppers(kept=True)
         self._runner = Compiled(self) if jit_compile else Runner(self)
 
     def encode(self, source_ids):
         """Encode sources, see `Seq2Seq.encode`."""
-        return self._model.encode(source_ids)
+        return self._encode(source_ids)
 
     def step(self, token_ids, state, memory):
         """Take one decoding step, see `Seq2Seq.step`."""

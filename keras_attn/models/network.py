@@ -16,6 +16,7 @@ from keras_attn.layers.copying import IMPOSSIBLE, copy_slots
 from keras_attn.layers.recurrence import without_cudnn
 from keras_attn.layers.unroll import unroll
 from keras_attn.models import folding, stepping
+from keras_attn.models.encoding import encoder_of
 from keras_attn.models.terms import StepTerms, Trained
 from keras_attn.models.unrolling import unrolled
 from keras_attn.search import of_log_p, of_logits
@@ -23,7 +24,7 @@ from keras_attn.text.codec import Codec, CopyCodec
 from keras_attn.training import losses
 from keras_attn.training.metrics import auto as auto_metrics
 from keras_attn.training.optimizers import Adam
-from keras_attn.types import BOS, DecoderState, Memory, Output
+from keras_attn.types import BOS, DecoderState, Encoded, Memory, Output
 
 # Layers that the model makes itself, by attribute; other layers save whether they are trained.
 OWN_LAYERS = ("source_embedding", "target_embedding", "projection")
@@ -161,7 +162,10 @@ class Network(keras.Model):
         mask = ops.not_equal(source_ids, 0)  # (B, S)
         embedded = self.source_embedding(inside(source_ids, self.source_size))
         embedded = self.drop(embedded, training=training)  # (B, S, E)
-        encoded = self.encoder(embedded, mask, training=training)
+        return self.prepared(source_ids, self.encoder(embedded, mask, training=training), training)
+
+    def prepared(self, source_ids, encoded: Encoded, training: bool = False):
+        """Return what `encode` does, of what the encoder made of sources."""
         memory, state = self.decoder.prepare(encoded, training)
         if self.decoder.gate.copies:
             slots = copy_slots(source_ids, self.codec.to_target, self.target_size)
@@ -185,6 +189,10 @@ class Network(keras.Model):
         embedded = self._embed_target(token_ids, memory, training)
         output, state = self.decoder.step(embedded, state, memory, training)
         return self._logits(output, memory), output.alignments, state
+
+    def encoders(self):
+        """Return `encode` in inference, of a model whose weights nobody will change."""
+        return encoder_of(self)
 
     def steppers(self, kept: bool = False):
         """Return a function of a memory to its `stepper`; `kept` as in `folding.stepper_of`."""

@@ -61,8 +61,8 @@ def export_saved_model(
             }
             if rnn_kernel != "cpu" and not any(map(_runs_cudnn, functions.values())):
                 raise ValueError(
-                    f"rnn_kernel: nothing in this model reads whole sequences by an LSTM or GRU that "
-                    f"cuDNN's kernel runs, got {rnn_kernel!r}; export it with 'cpu'."
+                    "rnn_kernel: nothing in this model reads whole sequences by an LSTM or GRU "
+                    f"that cuDNN's kernel runs, got {rnn_kernel!r}; export it with 'cpu'."
                 )
             save_slim(
                 str(aside),

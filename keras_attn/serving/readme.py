@@ -81,10 +81,10 @@ stands at position j for the first time; `<unk>` would be a token that cannot be
 UNNUMBERED = "has no number: move it to `{folder}/1` first, since servers take numbered versions"
 KERNELS = {
     "cpu": "Its recurrences are loops, which run on every device.\n",
-    "portable": "LSTM and GRU read whole sequences, sources and in `score` targets, by cuDNN's "
-    "kernel on\nGPUs, which none has run yet, and by a loop elsewhere: experimental.\n",
-    "cudnn": "LSTM and GRU read whole sequences, sources and in `score` targets, by cuDNN's kernel, "
-    "so\nthat it runs on GPUs alone; none has run it yet: experimental.\n",
+    "portable": "LSTM and GRU read whole sequences, sources and in `score` targets, by cuDNN's\n"
+    "kernel on GPUs, which none has run yet, and by a loop\nelsewhere: experimental.\n",
+    "cudnn": "LSTM and GRU read whole sequences, sources and in `score` targets, by cuDNN's "
+    "kernel, so\nthat it runs on GPUs alone; none has run it yet: experimental.\n",
 }
 
 

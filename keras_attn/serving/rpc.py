@@ -157,15 +157,17 @@ def predicted(session, request) -> dict[str, Any]:
         message = f"output tensor alias not found in signature: {unknown[0]}"
         raise Refused("INVALID_ARGUMENT", message)
     for key, tensor in request.inputs.items():
-        texts = tensor.string_val
-        if tensor.dtype == tf.string.as_datatype_enum and texts:
-            elements = math.prod(axis.size for axis in tensor.tensor_shape.dim)
-            if elements > len(texts):  # TensorFlow repeats the last, as often as one likes
-                message = f"{key}: {len(texts)} texts, in the shape of {elements}"
-                raise Refused("INVALID_ARGUMENT", message)
-        sizes = [axis.size for axis in tensor.tensor_shape.dim]
-        if math.prod(sizes) > MOST_ELEMENTS:  # a few bytes may stand for as many as one likes
-            message = f"{key}: a tensor of {sizes} has more than {MOST_ELEMENTS} elements"
-            raise Refused("INVALID_ARGUMENT", message)
+        _check_size(key, tensor)
     given = {key: tensor.SerializeToString() for key, tensor in request.inputs.items()}
     return dict(answered(session.run_protos, name, given, wanted or None))
+
+
+def _check_size(key, tensor) -> None:
+    """Refuse a tensor in which a few bytes stand for as many elements as one likes."""
+    sizes = [axis.size for axis in tensor.tensor_shape.dim]
+    if math.prod(sizes) > MOST_ELEMENTS:
+        message = f"{key}: a tensor of {sizes} has more than {MOST_ELEMENTS} elements"
+        raise Refused("INVALID_ARGUMENT", message)
+    texts = len(tensor.string_val)
+    if texts and math.prod(sizes) > texts:  # TensorFlow repeats the last
+        raise Refused("INVALID_ARGUMENT", f"{key}: {texts} texts in a tensor of {sizes}")

@@ -141,7 +141,8 @@ def test_a_portable_graph_has_one_type_whatever_runs_it(dtype):
     with model.portable("portable"):
         found, _ = tf.function(model.encode, autograph=False)(ids)
     for here, there in zip(found, memory, strict=True):
-        np.testing.assert_allclose(tf.cast(here, "float32"), tf.cast(there, "float32"), atol=1e-5)
+        here, there = tf.cast(here, "float32"), tf.cast(there, "float32")
+        np.testing.assert_allclose(here, there, atol=1e-2 if "16" in dtype else 1e-5)
 
 
 def test_a_portable_export_has_both_and_runs_here(tmp_path):

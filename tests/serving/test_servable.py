@@ -13,8 +13,9 @@ from keras_attn.serving.session import SessionError
 
 
 @pytest.fixture(scope="module")
-def exported():
-    return small_models.exported("context_as_init", **small_models.CHEAP)
+def exported(tmp_path_factory):
+    path = tmp_path_factory.mktemp("servable") / "letters" / "3"
+    return shutil.copytree(small_models.exported("context_as_init", **small_models.CHEAP), path)
 
 
 def test_it_serves_the_newest_version(exported, tmp_path):
