@@ -1,14 +1,18 @@
 """Set-up of all tests."""
 
+import gc
 import os
 import shutil
 import tempfile
+
+import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
 def pytest_configure(config):
     """Make a folder of exports that all workers share, see `small_models.exported`."""
+    gc.set_threshold(20_000, 10, 10)  # graphs are millions of objects: a tenth of all time
     if not hasattr(config, "workerinput"):
         os.environ["KERAS_ATTN_EXPORTS"] = tempfile.mkdtemp()
 
@@ -16,3 +20,16 @@ def pytest_configure(config):
 def pytest_unconfigure(config):
     if not hasattr(config, "workerinput"):
         shutil.rmtree(os.environ.pop("KERAS_ATTN_EXPORTS"))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def whole_batches():
+    """Train whole batches, so that graphs are small; test_stepping has them in parts.
+
+    `make evidence` splits them over the cores, as users do.
+    """
+    from small_models import EVIDENCE
+
+    from keras_attn.kernels import cores
+
+    cores._parts = None if EVIDENCE else 1

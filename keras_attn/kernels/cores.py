@@ -9,19 +9,19 @@ import tensorflow as tf
 
 MOST = 4  # parts of a batch; more than that has not been measured
 
-_parts = 1
+_parts: int | None = None  # as many as operations may run at once
 _configured = False
 
 
 def configure_cpu(cores: int | None = None) -> None:
-    """Train on all cores: split every batch over them, with few threads for each operation.
+    """Give operations the threads that training on all cores wants: few each, as many as run.
 
-    TensorFlow gives an operation all threads, but runs the products of a recurrence on one; so they
-    are faster side by side. A batch is split into a part a core, four at most, and an operation has
-    as many threads as there are cores for a part: one on up to four cores. More than two cores have
-    not been measured. This holds for the process, other models included, of which those without a
-    recurrence may become slower. It changes nothing but speed, the rounding of sums, and which
-    numbers dropout draws from a seed: each part draws its own.
+    On a CPU a training batch is split into a part a core, four at most, as TensorFlow runs the
+    products of a recurrence on one thread: they are faster side by side. By itself it gives each
+    operation all threads, which then get into each other's way; this gives it as many as there are
+    cores for a part, one on up to four cores. More than two cores have not been measured. It holds
+    for the process, other models included, of which those without a recurrence may become slower.
+    Parts change the rounding of sums, and which numbers dropout draws from a seed.
 
     Args:
         cores: Positive int, at most those there are; None for all of them.
@@ -75,7 +75,10 @@ def available() -> int:
 
 def parts() -> int:
     """Return into how many parts a batch is split in training; a GPU takes it whole."""
-    return 1 if tf.config.list_logical_devices("GPU") else _parts
+    if tf.config.list_logical_devices("GPU"):
+        return 1
+    at_once = tf.config.threading.get_inter_op_parallelism_threads() or available()
+    return _parts or min(at_once, MOST)
 
 
 def split(tensors: Any, number: int) -> list:

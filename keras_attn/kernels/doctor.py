@@ -60,15 +60,17 @@ def _cores():
 def _threads():
     if tf.config.list_physical_devices("GPU"):
         return Finding("threads", "TensorFlow's own, beside a GPU")
-    if cores.parts() > 1:
-        return Finding("threads", f"batches are split over {cores.parts()} cores in training")
     if cores.available() == 1:
         return Finding("threads", "one core: there is nothing to split a batch over")
+    split = f"batches are split over {cores.parts()} cores in training"
+    if cores.configured():
+        return Finding("threads", f"{split}, with few threads for each operation")
     return Finding(
         "threads",
-        "TensorFlow's own",
-        "call keras_attn.configure_cpu() before the first model is made: training batches are "
-        f"split over the cores (`keras-attn train` does it). {_gain('configured')}",
+        f"{split}, with TensorFlow's own threads",
+        "call keras_attn.configure_cpu() before the first model is made: parts of a batch no "
+        f"longer wait for each other's threads (`keras-attn train` does it). "
+        f"{_gain('configured')}",
     )
 
 

@@ -73,6 +73,17 @@ def test_operations_have_as_many_threads_as_there_are_cores_for_a_part(
     assert (there, cores._parts) == ({"intra": threads, "inter": number}, parts)
 
 
+@pytest.mark.parametrize(
+    ("there", "threads", "parts"), [(1, 0, 1), (2, 0, 2), (3, 0, 3), (16, 0, 4), (16, 2, 2)]
+)
+def test_batches_are_split_over_the_cores_by_themselves(monkeypatch, there, threads, parts):
+    monkeypatch.setattr(cores, "_parts", None)
+    monkeypatch.setattr(cores, "available", lambda: there)
+    getter = "get_inter_op_parallelism_threads"
+    monkeypatch.setattr(cores.tf.config.threading, getter, lambda: threads)
+    assert cores.parts() == parts
+
+
 def test_a_gpu_takes_batches_whole(monkeypatch):
     monkeypatch.setattr(cores, "_parts", 4)
     assert cores.parts() == 4

@@ -35,12 +35,13 @@ def test_half_precision_is_advised_where_it_is_fast(monkeypatch, has, fast):
 
 def test_splitting_is_advised_until_it_is_done(monkeypatch):
     monkeypatch.setattr(cores, "available", lambda: 2)
-    monkeypatch.setattr(cores, "_parts", 1)
-    assert "configure_cpu" in found()["threads"].advice
     monkeypatch.setattr(cores, "_parts", 2)
+    monkeypatch.setattr(cores, "_configured", False)
+    assert "configure_cpu" in found()["threads"].advice
+    monkeypatch.setattr(cores, "_configured", True)
     assert found()["threads"].advice == ""
     assert "2 cores" in found()["threads"].found
-    monkeypatch.setattr(cores, "_parts", 1)
+    monkeypatch.setattr(cores, "_configured", False)
     monkeypatch.setattr(cores, "available", lambda: 1)
     assert found()["threads"].advice == ""
 
@@ -85,7 +86,7 @@ def test_gains_are_those_of_the_benchmark(what):
 
 def test_advice_names_its_gain(monkeypatch):
     monkeypatch.setattr(cores, "available", lambda: 2)
-    monkeypatch.setattr(cores, "_parts", 1)
+    monkeypatch.setattr(cores, "_configured", False)
     monkeypatch.setattr(doctor, "flags", lambda: {"amx_bf16"})
     assert "1.1 to 1.5 times" in found()["threads"].advice
     assert "1.4 to 1.8 times" in found()["bfloat16"].advice
