@@ -32,7 +32,8 @@ from keras_attn.text.codec import CopyCodec
 from keras_attn.types import BOS, EOS, PAD, SPECIAL_TOKENS, UNK
 
 FORMAT = 1
-LOWEST_TENSORFLOW = "2.14.1"  # the oldest that passed, see docs/serving.md
+# The oldest in which single models of core operations and loops passed, see docs/serving.md.
+LOWEST_TENSORFLOW = "2.14.1"
 EXTRA = "assets.extra"
 # As large as a request of `Client`; ids of unequal widths are merged only if the server pads them.
 BATCHING = """max_batch_size { value: 256 }
@@ -87,6 +88,8 @@ def common(model: Any, described: dict, golden: list[dict]) -> dict[str, str]:
 def description(name: str, model: Any, options: dict, functions: dict[str, Any]) -> dict:
     """Return what `keras_attn.json` says."""
     models = getattr(model, "models", (model,))
+    needs_tf_text = model.source.needs_tf_text or model.target.needs_tf_text
+    plain = len(models) == 1 and not needs_tf_text and options.get("rnn_kernel") == "cpu"
     return {
         "format": FORMAT,
         "name": name,
@@ -106,8 +109,8 @@ def description(name: str, model: Any, options: dict, functions: dict[str, Any])
             for side, tokeniser in (("source", model.source), ("target", model.target))
         },
         "copies": isinstance(model.codec, CopyCodec),
-        "needs_tf_text": model.source.needs_tf_text or model.target.needs_tf_text,
-        "lowest_tensorflow": LOWEST_TENSORFLOW,
+        "needs_tf_text": needs_tf_text,
+        "lowest_tensorflow": LOWEST_TENSORFLOW if plain else None,
         "made_with": {
             "keras_attn": VERSION,
             "keras": keras.__version__,

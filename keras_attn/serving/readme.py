@@ -30,10 +30,18 @@ tensorflow_model_server --port=8500 --rest_api_port=8501 \\
   --model_name={name} --model_base_path="$PWD/{folder}"
 ```
 
-With several models, or to merge requests into batches, give it files like those in `assets.extra`:
-`--model_config_file=models.config`, and `--enable_batching` with
-`--batching_parameters_file=batching.config`. A request is answered alike alone and in a batch. The
-server runs the requests of `tf_serving_warmup_requests` before it answers the first one.
+To merge requests into batches, add, in the container:
+
+```bash
+  --enable_batching \\
+  --batching_parameters_file=/models/{name}/{version}/assets.extra/batching.config
+```
+
+and for several models, in place of `MODEL_NAME`, a file with an entry for each folder, such as
+`--model_config_file=/models/{name}/{version}/assets.extra/models.config`. The binary takes the same
+options, with paths of this machine; a `base_path` has to be absolute. A request is answered alike
+alone and in a batch. The server runs the requests of `tf_serving_warmup_requests` before it answers
+the first one.
 
 ## Ask it
 
@@ -64,13 +72,13 @@ read as `<unk>`, and any byte string is answered. Nothing is optional.{copies}
   end token; a row without one gets one.
 - `encode` and `step` are for searches of one's own: `encode` gives what decoding reads of the
   sources, `memory_*`, and the first state, `state_*`; `step` takes a token of each source, `<s>` at
-  first, with all of these, and gives logits and the state to give next.
+  first, with all of these, and gives logits and the state to give next. (An ensemble's are means
+  of log p, to be taken as they are.)
 
 ## What has been run
 
-Exports are tested on CPUs, through the C++ loader and session that the server has; TensorFlow
-{lowest_tensorflow} is the oldest in which they passed. They have not been run under
-`tensorflow_model_server` itself, nor on a GPU.
+Exports are tested on CPUs, through the C++ loader and session that the server has; {oldest}. They
+have not been run under `tensorflow_model_server` itself, nor on a GPU.
 {kernel}"""
 COPIES = """
 
@@ -78,6 +86,8 @@ The model copies: a target id of V + j, with V = {target_size}, is the token at 
 source, from 0. So logits are V + S wide, and `target_vocabulary.json` has the ids below V alone. A
 source id of Vs + j, with Vs = {source_size}, is a token that the source's vocabulary lacks, which
 stands at position j for the first time; `<unk>` would be a token that cannot be copied."""
+OLDEST = "the oldest TensorFlow\nin which some like it passed is {}"
+UNKNOWN = "the oldest TensorFlow\nthat runs it has not been looked for"
 UNNUMBERED = "has no number: move it to `{folder}/1` first, since servers take numbered versions"
 KERNELS = {
     "cpu": "Its recurrences are loops, which run on every device.\n",
@@ -176,7 +186,8 @@ def readme(described: dict, path: Path) -> str:
         specials=_specials(described),
         **{key: described[key] for key in ("max_source", "max_target", "beam_size")},
         kernel=KERNELS[described["rnn_kernel"]],
-        lowest_tensorflow=described["lowest_tensorflow"],
+        oldest=OLDEST.format(oldest) if (oldest := described["lowest_tensorflow"]) else UNKNOWN,
+        version=path.name if numbered else 1,
     )
 
 

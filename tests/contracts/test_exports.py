@@ -288,7 +288,29 @@ def test_subwords_learn_reload_and_export(kind, tmp_path):
         assert keras.saving.load_model(tmp_path / "model.keras").generate(strings) == texts
     model.export(tmp_path / "1", verbose=False)
     batch = [s if isinstance(s, bytes) else s.encode() for s in strings]
-    (answer,), _ = run(tmp_path / "1", [("serving_default", batch)], "--tf-text")
+    (answer,), made = run(tmp_path / "1", [("serving_default", batch)], "--tf-text")
+    if small_models.EVIDENCE:
+        check(tmp_path / "1", set(made), "--tf-text")
     differing = [i for i, said in enumerate(decoded(answer["target"])) if said != texts[i]]
     assert all(closest_call(model, strings[i]) < 1e-4 for i in differing), differing
     assert len(differing) <= 2 and len(set(texts)) > 10
+
+
+def several():
+    names = ("combined", "attention")
+    return zoo.ensemble([small_models.small(name, **small_models.CHEAP) for name in names])
+
+
+OTHERS = {
+    "ensemble": (several, "cpu"),
+    "portable": (lambda: small_models.small("attention"), "portable"),
+    "gru, portable": (lambda: small_models.small("combined", cell="gru"), "portable"),
+}
+
+
+@pytest.mark.parametrize("what", OTHERS if small_models.EVIDENCE else ["ensemble"])
+def test_what_is_no_single_model_on_loops_passes_all_checks(what, tmp_path):
+    make, kernel = OTHERS[what]
+    path = tmp_path / "letters" / "1"
+    make().export(path, rnn_kernel=kernel, verbose=False)
+    check(path, set(inspection.inspect(path).operations))

@@ -36,6 +36,7 @@ def test_the_description_rebuilds_the_model_and_knows_its_vocabularies(path):
     assert saved["name"] == "attention" and model.max_source == found["max_source"] == 12
     assert found["made_with"]["keras_attn"] == keras_attn.__version__
     assert (found["beam_size"], found["rnn_kernel"], found["needs_tf_text"]) == (4, "cpu", False)
+    assert found["lowest_tensorflow"] == "2.14.1"
     assert found["special_ids"] == {"<pad>": 0, "<s>": 1, "</s>": 2, "<unk>": 3}
     for side in ("source", "target"):
         raw = (path / f"assets.extra/{side}_vocabulary.json").read_bytes()
@@ -93,6 +94,7 @@ def test_ensembles_are_described(tmp_path):
     zoo.ensemble(models).export(tmp_path / "1", verbose=False)
     found = described(tmp_path / "1")
     assert found["kind"] == "ensemble" and len(found["models"]) == 2
+    assert found["lowest_tensorflow"] is None  # nobody has looked
     assert {"memory_0_summary", "memory_1_lengths", "state_0_recurrent_0_0"} <= set(
         found["signatures"]["step"]["inputs"]
     )

@@ -34,6 +34,9 @@ def test_it_says_what_is_answered_and_how_to_serve():
     )
     assert row in page
     assert "`beam` the 4 best" in page and "cut at 31 tokens" in page and "end at 7" in page
+    assert "--batching_parameters_file=/models/my_model/7/assets.extra/batching.config" in page
+    unknown = readme.readme(DESCRIBED | {"lowest_tensorflow": None}, PATH)
+    assert "has not been looked for" in unknown and "None" not in unknown
     assert "2.99" in page and "core operations alone" in page and "`attend`" not in page
     assert not any(
         brace in page.replace('{"instances": [{"source": "text"}]}', "") for brace in "{}"
