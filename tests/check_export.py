@@ -168,6 +168,7 @@ def edges(session, model):
     logits = model.run("step", **odd)["logits"]
     np.testing.assert_allclose(logits, logits[[2] * 3], atol=1e-5)
     # requests that are not as the signatures say
+    lengths = next(name for name in odd if name.endswith("_lengths"))
     wrong = [
         lambda: model.run(source="abc"),
         lambda: model.run(source=[["abc"]]),
@@ -179,7 +180,7 @@ def edges(session, model):
         lambda: model.run("ids", source_ids=[[5, 2]], source_lengths=[2, 2]),
         lambda: model.run("ids", source_ids=[[5, 2]], source_lengths=[[2]]),
         lambda: model.run("step", **(odd | {"token": [1]})),
-        lambda: model.run("step", **(odd | {"memory_lengths": [[1]] * 3})),
+        lambda: model.run("step", **(odd | {lengths: [[1]] * 3})),
     ]
     if "attend" in model.signatures:
         wrong.append(lambda: model.run("attend", source=[["abc"]]))
