@@ -9,6 +9,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from keras_attn import layers, text, zoo
 
@@ -77,6 +78,14 @@ def exported(name, **options):
         if not path.exists():
             shared(name, **options).export(path, beam_size=3, verbose=False)
     return path
+
+
+def assert_close(found, expected, relative, floor=1.0):
+    """Compare tensors with tolerances relative to the largest number of each, or to `floor`."""
+    for x, y in zip(found, expected, strict=True):
+        assert x.shape == y.shape and x.dtype == y.dtype
+        x, y = (np.asarray(tf.convert_to_tensor(part)) for part in (x, y))
+        np.testing.assert_allclose(x, y, atol=relative * max(floor, np.abs(y).max(initial=0)))
 
 
 def chooses(model):

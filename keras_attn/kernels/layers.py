@@ -55,8 +55,8 @@ def is_plain() -> bool:
 def applies(layer, training: bool) -> bool:
     """Return whether the fast recurrence stands for `layer`: the one place where that is decided.
 
-    For a decoder's whole loop `unrolling.applies` decides, and for folded weights `folding.folds`;
-    both ask this.
+    For a decoder's whole loop `unrolling.applies` decides, for folded weights `folding.folds`, and
+    for an encoder's table `encoding.encoder_of`; all of them ask this.
 
     It does not on a GPU, where Keras takes cuDNN unless `use_cudnn` is off; for cells of one's own;
     for other activations, for a GRU whose reset comes before the product, and in float16; nor for

@@ -123,15 +123,15 @@ def started(servable: Servable, host: str, port: int, max_bytes: int) -> tuple[A
 
 def write(array, proto) -> None:
     """Write an array into a `TensorProto` as TF Serving does: values in the field of their type."""
-    if array.dtype == object:
+    field = FIELDS.get(array.dtype.name)
+    if field is None:  # texts, which are in theirs anyway
         proto.CopyFrom(tf.make_tensor_proto(array))
         return
-    kind = tf.as_dtype(array.dtype)
-    proto.dtype = kind.as_datatype_enum
+    proto.dtype = tf.as_dtype(array.dtype).as_datatype_enum
     proto.tensor_shape.SetInParent()
     for size in array.shape:
         proto.tensor_shape.dim.add(size=size)
-    getattr(proto, FIELDS[kind.name]).extend(array.ravel().tolist())
+    getattr(proto, field).extend(array.ravel().tolist())
 
 
 def signature_of(request) -> str:

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from small_models import EVERY, WORDS, shared, small, some_ids
+from small_models import EVERY, WORDS, assert_close, shared, small, some_ids
 
 from keras_attn import Seq2Seq, kernels, zoo
 from keras_attn.models import encoding
@@ -26,9 +26,7 @@ def assert_same(model, encode):
     source[0, 1] = model.source_size + 7  # is UNK
     found, expected = (tf.nest.flatten(x(source)) for x in (encode, model.encode))
     precision = 1e-13 if model.compute_dtype == "float64" else 2e-6
-    for x, y in zip(found, expected, strict=True):
-        assert x.shape == y.shape and x.dtype == y.dtype
-        np.testing.assert_allclose(x, y, atol=precision * max(1, np.abs(y).max(initial=0)))
+    assert_close(found, expected, precision)
 
 
 @pytest.mark.parametrize("name", EVERY)

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from small_models import EVERY, WORDS, randomised, shared, small, some_ids
+from small_models import EVERY, WORDS, assert_close, randomised, shared, small, some_ids
 
 from keras_attn import Seq2Seq, kernels, layers, zoo
 from keras_attn.models import folding
@@ -43,9 +43,7 @@ def assert_same(model):
     plain = walk(model, lambda m, memory: lambda ids, state: m.step(ids, state, memory))
     folded = walk(model, lambda m, memory: folding.stepper_of(m)(memory))
     precision = 1e-12 if model.compute_dtype == "float64" else 2e-5
-    for x, y in zip(folded, plain, strict=True):
-        assert x.shape == y.shape and x.dtype == y.dtype
-        np.testing.assert_allclose(x, y, atol=precision * max(1, np.abs(y).max(initial=0)))
+    assert_close(folded, plain, precision)
 
 
 @pytest.mark.parametrize("name", EVERY)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import keras
-import numpy as np
 import pytest
 import tensorflow as tf
-from small_models import EVERY, FEW, FEW_SPOKEN, shared, small, some_ids
+from small_models import EVERY, FEW, FEW_SPOKEN, assert_close, shared, small, some_ids
 
 from keras_attn import kernels, layers
 from keras_attn.models import unrolling
@@ -46,10 +45,7 @@ def assert_same(model, training=True):
     with kernels.plain():
         expected = all_of(model, training)
     precision = 1e-12 if model.compute_dtype == "float64" else 2e-5
-    for x, y in zip(found, expected, strict=True):
-        assert x.shape == y.shape and x.dtype == y.dtype
-        x, y = (np.asarray(tf.convert_to_tensor(part)) for part in (x, y))
-        np.testing.assert_allclose(x, y, atol=precision * max(1e-2, np.abs(y).max(initial=0)))
+    assert_close(found, expected, precision, floor=1e-2)
 
 
 @pytest.mark.parametrize("what", OPTIONS)
