@@ -2,8 +2,9 @@
 
     python zoo/pages.py
 
-A card is made of its recipe, its architecture's card, results.json, and notes.md if there is one,
-which is written by hand; README.md is written by hand but for its tables.
+A card is made of its recipe, its architecture's card, results.json, errors.json if there is one
+(errors.py), and notes.md if there is one, which is written by hand; README.md is written by
+hand but for its tables.
 """
 
 from __future__ import annotations
@@ -123,12 +124,54 @@ def card(name: str, of: Results) -> str:
         f"![learning](../{recipe.data}_learning.png)\n"
         f"![by length](../{recipe.data}_lengths.png)\n\n",
         published(recipe.data),
+        mistakes(name),
         notes.read_text() + "\n" if notes.exists() else "",
         f"## Use\n\nThe recipe is [recipe.toml](recipe.toml): `keras-attn train "
         f"zoo/{name}/recipe.toml --out run`.\n",
         used(name) if name in zoo.names(weights=True) else "",
     ]
     return "".join(parts)
+
+
+def mistakes(name: str) -> str:
+    """Return what errors.py found in a folder, or nothing."""
+    file = HERE / name / "errors.json"
+    if not file.exists():
+        return ""
+    found = json.loads(file.read_text())
+    several = found["words_by_edits"]
+    kinds = [
+        [kind, f"{of['words']:,}", f"{100 * of['wrong']:.1f}"]
+        for kind, of in found["kinds"].items()
+    ]
+    swapped = ", ".join(f"{x['wanted']} → {x['said']} {x['number']}" for x in found["swapped"])
+    kept = [
+        [f"{100 * of['fraction']:.0f} %", f"{of['from']:.2f}", f"{100 * of['exact_match']:.1f}"]
+        for of in found["kept"]
+    ]
+    sure = [
+        [of["word"], of["said"], " or ".join(of["wanted"]), f"{of['probability']:.2f}"]
+        for of in found["surest_mistakes"]
+    ]
+    return "\n\n".join(
+        [
+            f"## Mistakes\n\nOf the first seed, by `python zoo/errors.py {name}`. Of the wrong "
+            f"words {several['1']} have one wrong phoneme, {several['2']} two, and "
+            f"{several['3 or more']} more. A common word is one of 100,000 or more frequent "
+            "(wordfreq); a name one that the US census of 1990 lists, and not common.",
+            table(["kind of word", "words", "wrong, %"], kinds),
+            table(["edit", "number"], [[kind, n] for kind, n in found["edits"].items()]),
+            f"The phonemes that are most often taken for others: {swapped}.",
+            "**Does it know?** The probability of an answer, exp of its score, against how often "
+            f"it is right: they differ by {100 * found['calibration_error']:.1f} points on average "
+            "(the expected calibration error). Where a word has several pronunciations, they share "
+            "the probability, and each is right. Those of which the model is surest:",
+            "![reliability](reliability.png)",
+            table(["kept", "probability from", "right, %"], kept),
+            "The mistakes of which it is surest:",
+            table(["word", "answer", "wanted", "probability"], sure) + "\n\n",
+        ]
+    )
 
 
 def used(name: str) -> str:
@@ -194,6 +237,21 @@ def draw(data: str, found: dict[str, Results]) -> None:
     figure.savefig(HERE / f"{data}_lengths.png", dpi=110)
 
 
+def draw_reliability(file: Path) -> None:
+    """Draw how often answers of a probability are right, beside an errors.json."""
+    found = json.loads(file.read_text())["bins"]
+    figure, axes = axes_of(
+        f"{file.parent.name}: does it know?", "probability of the answer", "right, %"
+    )
+    middles = [(row["from"] + row["to"]) / 2 for row in found]
+    axes.bar(middles, [100 * row["exact_match"] for row in found], width=0.09, label="right")
+    axes.plot([0, 1], [0, 100], color="black", linewidth=1, label="as sure as right")
+    for middle, row in zip(middles, found, strict=True):
+        axes.annotate(f"{row['words']:,}", (middle, 2), ha="center", fontsize=7, color="white")
+    axes.legend(fontsize=8)
+    figure.savefig(file.parent / "reliability.png", dpi=110)
+
+
 def main():
     """Write pages and pictures."""
     for file, text in pages().items():
@@ -201,6 +259,8 @@ def main():
     found = results()
     for data in sorted({data_of(name) for name in found}):
         draw(data, {name: of for name, of in found.items() if data_of(name) == data})
+    for file in HERE.glob("*/errors.json"):
+        draw_reliability(file)
 
 
 if __name__ == "__main__":
