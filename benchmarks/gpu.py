@@ -4,11 +4,12 @@
 
 Trains a small model of dates there, exports it with every `rnn_kernel`, and asks each export in a
 process without Python's TensorFlow for its golden answers and its warm-up requests; compares texts
-with those that were trained, and times them for batches of 1, 32 and 256. Answers are held to each
-other in full float32, since TF32, which TensorFlow uses by itself on newer GPUs, rounds products at
-the third digit; times are taken of both. The results go to gpu/DEVICE.json beside this file: please
-send it. Without a GPU it stops, unless it is a rehearsal,
-which runs on the CPU what runs there, and writes nothing.
+with those that were trained, times them for batches of 1, 32 and 256, and traces which operations
+ran on which device, cuDNN's kernel among them or not. Answers are held to each other in full
+float32, since TF32, which TensorFlow uses by itself on newer GPUs, rounds products at the third
+digit; times are taken of both. The results go to gpu/DEVICE.json beside this file: please send it.
+Without a GPU it stops, unless it is a rehearsal, which runs on the CPU what runs there, and writes
+nothing.
 """
 
 from __future__ import annotations
@@ -51,6 +52,28 @@ for batch in batches:
     found["milliseconds"][batch] = sorted(times[2:])
 print(json.dumps(found))
 """
+# What ran, and where: by TensorFlow's own trace, since the choice is made inside of the graph.
+TRACE = """
+import collections, json, sys
+import tensorflow.compat.v1 as tf
+texts = json.loads(sys.stdin.read())
+tf.disable_eager_execution()
+with tf.Session(graph=tf.Graph()) as session:
+    meta = tf.saved_model.load(session, ["serve"], sys.argv[1])
+    of = meta.signature_def["serving_default"]
+    feed = {of.inputs["source"].name: texts}
+    traced = tf.RunMetadata()
+    options = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE)
+    session.run(of.outputs["target"].name, feed, options=options, run_metadata=traced)
+ran, kernels = collections.defaultdict(collections.Counter), 0
+for device in traced.step_stats.dev_stats:
+    for node in device.node_stats:
+        operation = node.timeline_label.partition(" = ")[2].partition("(")[0]
+        kernels += operation == "CudnnRNNV3"
+        if operation:
+            ran[device.device.rpartition("/")[2]][operation] += 1
+print(json.dumps({"cudnn_calls": kernels, "operations": ran}))
+"""
 
 
 def trained():
@@ -82,6 +105,15 @@ def asked(path: Path, texts: list[str], surroundings: dict[str, str]) -> dict:
     given = json.dumps([texts, BATCHES])
     environment = os.environ | surroundings
     done = subprocess.run(command, input=given, capture_output=True, text=True, env=environment)
+    if done.returncode:
+        return {"failed": done.stderr.strip().splitlines()[-1][:500]}
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def traced(path: Path, texts: list[str]) -> dict:
+    """Return how often cuDNN's kernel ran, and the operations of each device."""
+    command = [sys.executable, "-c", TRACE, str(path)]
+    done = subprocess.run(command, input=json.dumps(texts), capture_output=True, text=True)
     if done.returncode:
         return {"failed": done.stderr.strip().splitlines()[-1][:500]}
     return json.loads(done.stdout.splitlines()[-1])
@@ -141,6 +173,7 @@ def main():
                 "median": times,
                 "median_with_tf32": medians(asked(path, texts, {})),
                 "check": checked(path),
+                "ran": traced(path, texts[:32]),
             }
             results["kernels"][kernel] = found | said
             shown = {key: value for key, value in results["kernels"][kernel].items()}
