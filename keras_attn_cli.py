@@ -25,7 +25,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-DATASETS = {"cmudict": ("character", "whitespace"), "dates": ("character", "character")}
+# The tokenisers of their sources and targets.
+DATASETS = {
+    "cmudict": ("character", "whitespace"),
+    "dates": ("character", "character"),
+    "g2p": ("character", "whitespace"),
+    "geo880": ("whitespace", "whitespace"),
+    "inflection": ("whitespace", "whitespace"),
+    "multi30k": ("whitespace", "whitespace"),
+    "scan": ("whitespace", "whitespace"),
+    "slovene": ("character", "character"),
+}
 
 
 class Kind(enum.StrEnum):
@@ -471,28 +481,35 @@ def evaluate(
     beam_size: BeamSize = 1,
     length_penalty: LengthPenalty = 0.0,
     coverage_penalty: CoveragePenalty = 0.0,
+    seed: Annotated[
+        int | None, typer.Option(help="Of the run, where a recipe's data goes by it.")
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Score generated targets against those of the data; equal sources share theirs.
 
-    Of a data set it is the part held out in training that is scored. A recipe is measured as its
-    training measures: by the part that chose the best epoch, with the beam that it says.
+    Not so in running text, of which each row counts. Of a data set it is the part held out in
+    training that is scored. A recipe is measured as its training measures: by the part that chose
+    the best epoch, with the beam that it says.
     """
     if data.endswith(".toml"):
         _refuse_beside_recipe(context)
-        _evaluate_by_recipe(model, data, data_dir, json)
+        _evaluate_by_recipe(model, data, data_dir, seed, json)
         return
+    if seed is not None:
+        raise Stop("--seed: goes with a recipe.")
     _import_quietly()
     from keras_attn import recipes, scoring
 
     pairs = _held_out(data, _columns(columns), data_dir)
+    by_row = data in DATASETS and _about(data).by_row
     asked, cleaning, whole = _evaluated(model)
     options = {"beam_size": beam_size, "length_penalty": length_penalty}
     if coverage_penalty:  # which exported models do not have
         options["coverage_penalty"] = coverage_penalty
     with _bar("generating", len(set(pairs.sources))) as advance:
         (sources, references), hypotheses = recipes.answered(
-            lambda chunk: asked(chunk, **options), cleaning, pairs, advance
+            lambda chunk: asked(chunk, **options), cleaning, pairs, advance, by_row
         )
     found = scoring.sequence_scores(hypotheses, references, list if whole else str.split)
     unit = "characters" if whole else "words"
@@ -715,14 +732,14 @@ def _train_recipe(file, out, seed, data_dir, json):
     typer.echo(f"saved {out / 'model.keras'}, best epoch {found['best_epoch']}")
 
 
-def _evaluate_by_recipe(model, file, data_dir, json):
+def _evaluate_by_recipe(model, file, data_dir, seed, json):
     """Measure a model as its recipe does, and show what was found."""
     _import_quietly()
     from keras_attn import recipes
 
     recipe = recipes.read(file)
     asked, cleaning, _ = _evaluated(model)
-    _, held_out = recipes.pairs_of(recipe, data_dir)
+    _, held_out = recipes.pairs_of(recipe, data_dir, recipe.seeds[0] if seed is None else seed)
     with _bar("generating", len(set(held_out.sources))) as advance:
         found = recipes.measured(asked, cleaning, held_out, recipe, advance)
     if json:
@@ -782,11 +799,10 @@ def _held_out(data, columns, data_dir):
 def _dataset(name, data_dir):
     from keras_attn import datasets
 
-    if name == "cmudict":
-        return datasets.cmudict.load(data_dir)
-    if data_dir:
+    if name == "dates" and data_dir:
         raise Stop(f"--data-dir: {name!r} is generated, not read.")
-    return datasets.dates.load()
+    given = {"directory": data_dir} if data_dir else {}
+    return getattr(datasets, name).load(**given)
 
 
 def _about(name):

@@ -29,7 +29,7 @@ import difflib
 import inspect
 import sys
 import tomllib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,7 +37,17 @@ import keras
 
 from keras_attn import datasets, scoring, text, training, zoo
 
-DATA = {"cmudict": datasets.cmudict, "dates": datasets.dates}
+DATA = {
+    "cmudict": datasets.cmudict,
+    "dates": datasets.dates,
+    "g2p": datasets.g2p,
+    "geo880": datasets.geo880,
+    "inflection": datasets.inflection,
+    "multi30k": datasets.multi30k,
+    "scan": datasets.scan,
+    "slovene": datasets.slovene,
+}
+OF_SEED = "seed"  # the value of an option of the data that is the seed of the run, such as a fold
 TRAINING = [
     name
     for name, parameter in inspect.signature(training.train).parameters.items()
@@ -55,6 +65,7 @@ class Recipe(NamedTuple):
     Attributes:
         architecture: String, a name of the zoo.
         data: String, a key of `DATA`.
+        data_options: Dict, what its `load` takes, without directory; "seed" is the seed of a run.
         seeds: List of ints, one run each.
         source: Dict of "tokeniser", a key of `text.KINDS`, and what its `learn` takes.
         target: The same for targets.
@@ -65,6 +76,7 @@ class Recipe(NamedTuple):
 
     architecture: str
     data: str
+    data_options: dict[str, Any]
     seeds: list[int]
     source: dict[str, Any]
     target: dict[str, Any]
@@ -93,13 +105,14 @@ def _checked(given: dict[str, Any]) -> Recipe:
     for key, kind in (("architecture", str), ("data", str), ("seeds", list)):
         if not isinstance(given.get(key), kind):
             raise ValueError(f"{key}: expected a {kind.__name__}, got {given.get(key)!r}.")
-    parts = ("source", "target", "options", "training", "decoding")
+    parts = ("data_options", "source", "target", "options", "training", "decoding")
     for key in parts:
         if not isinstance(given.setdefault(key, {}), dict):
             raise ValueError(f"{key}: expected a table, [{key}], got {given[key]!r}.")
     recipe = Recipe(**given)
     if recipe.data not in DATA:
         raise ValueError(f"data: expected one of {sorted(DATA)}, got {recipe.data!r}.")
+    _known("data_options", recipe.data_options, set(_takes(recipe.data)) - {"directory"})
     if not recipe.seeds or any(type(seed) is not int or seed < 0 for seed in recipe.seeds):
         raise ValueError(f"seeds: expected ints of 0 or more, got {recipe.seeds!r}.")
     for side in ("source", "target"):
@@ -118,7 +131,12 @@ def _checked(given: dict[str, Any]) -> Recipe:
     return recipe
 
 
-def _known(where: str, given: Iterable[str], known: Sequence[str]) -> None:
+def _takes(data: str) -> Iterable[str]:
+    """Return the names of what the `load` of a data set takes."""
+    return inspect.signature(DATA[data].load).parameters
+
+
+def _known(where: str, given: Iterable[str], known: Collection[str]) -> None:
     for key in given:
         if key not in known:
             close = difflib.get_close_matches(key, known, 1)
@@ -126,23 +144,26 @@ def _known(where: str, given: Iterable[str], known: Sequence[str]) -> None:
             raise ValueError(f"{where} has no {key!r}; it has {sorted(known)}.{meant}")
 
 
-def pairs_of(recipe: Recipe, directory: Any = None):
+def pairs_of(recipe: Recipe, directory: Any = None, seed: int = 0):
     """Return the pairs to train on and those to measure by.
 
     Args:
         recipe: A recipe.
         directory: Where the data lies, if it is not to be downloaded.
+        seed: Int, of the run, which the data may depend on.
 
     Raises:
         ValueError: a directory for data that is generated; see the data set's `load` too.
         OSError: see the data set's `load`.
     """
-    if recipe.data == "dates":
-        if directory is not None:
-            raise ValueError("directory: 'dates' is generated, not read.")
-        found = datasets.dates.load()
-    else:
-        found = DATA[recipe.data].load(directory)
+    options = {
+        name: seed if value == OF_SEED else value for name, value in recipe.data_options.items()
+    }
+    if directory is not None:
+        if "directory" not in _takes(recipe.data):
+            raise ValueError(f"directory: {recipe.data!r} is generated, not read.")
+        options["directory"] = directory
+    found = DATA[recipe.data].load(**options)
     return found.train, found.validation
 
 
@@ -179,7 +200,7 @@ def run(
         "peak_memory_mb" of the process, "log" with an entry an epoch, and "measured", see
         `measured`.
     """
-    pairs, held_out = pairs_of(recipe, directory)
+    pairs, held_out = pairs_of(recipe, directory, seed)
     model = build(recipe, pairs, seed)
     log = training.train(
         model, pairs, held_out, folder, seed=seed, callbacks=callbacks, **recipe.training
@@ -201,8 +222,13 @@ def answered(
     cleaning: Any,
     pairs: Any,
     told: Callable[[int], None] = lambda number: None,
+    by_row: bool = False,
 ) -> tuple[scoring.Grouped, list[str]]:
-    """Return the sources and references of pairs, and what is generated; see `measured`."""
+    """Return the sources and references of pairs, and what is generated; see `measured`.
+
+    Sources are generated of once, and stand there once, with all their targets; by row they stand
+    there as often as in the pairs, with one target each.
+    """
     targets = [target.decode() for target in cleaning.apply(pairs.targets).numpy()]
     grouped = scoring.grouped(pairs.sources, targets)
     hypotheses: list[str] = []
@@ -210,7 +236,11 @@ def answered(
         chunk = grouped.sources[i : i + AT_A_TIME]
         hypotheses += generate(chunk)
         told(len(chunk))
-    return grouped, hypotheses
+    if not by_row:
+        return grouped, hypotheses
+    said = dict(zip(grouped.sources, hypotheses, strict=True))
+    rows = scoring.Grouped(list(pairs.sources), [[target] for target in targets])
+    return rows, [said[source] for source in rows.sources]
 
 
 def measured(
@@ -220,7 +250,7 @@ def measured(
     recipe: Recipe,
     told: Callable[[int], None] = lambda number: None,
 ) -> dict[str, Any]:
-    """Score what is generated of pairs; equal sources share their targets.
+    """Score what is generated of pairs; equal sources share their targets, unless rows count.
 
     Args:
         generate: Function of n strings and the options of `decoding` to n strings.
@@ -232,13 +262,16 @@ def measured(
     Returns:
         "sources", their number; "exact_match", "sequence_error_rate" and "token_error_rate",
         fractions; and "by_length", of sources, in tokens, a list of "from", "to", "sources" and
-        "exact_match".
+        "exact_match". Of translations "bleu" and "chrf" too, in lower case, and their signatures.
     """
+    about = DATA[recipe.data].ABOUT
     (sources, references), hypotheses = answered(
-        lambda chunk: generate(chunk, **recipe.decoding), cleaning, pairs, told
+        lambda chunk: generate(chunk, **recipe.decoding), cleaning, pairs, told, about.by_row
     )
     tokens = {side: _tokens(getattr(recipe, side)["tokeniser"]) for side in ("source", "target")}
     found = scoring.sequence_scores(hypotheses, references, tokens["target"])
+    if about.translation:
+        found |= scoring.translation_scores(hypotheses, references, lowercase=True)
     lengths = [len(tokens["source"](source)) for source in sources]
     rows = []
     for first, following in zip(LENGTHS, (*LENGTHS[1:], sys.maxsize), strict=True):

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from keras_attn import recipes
 from keras_attn.zoo import options
 
 ROOT = Path(__file__).parent.parent
@@ -56,6 +57,18 @@ def test_code_of_the_pages_runs(tmp_path):
 
 def test_options_are_those_of_the_code():
     assert options.table() in (ROOT / "docs" / "options.md").read_text()
+
+
+@pytest.mark.parametrize("name", recipes.DATA)
+def test_data_sets_are_what_they_say_they_are(name):
+    about = recipes.DATA[name].ABOUT
+    page = (ROOT / "docs" / "datasets.md").read_text()
+    sizes = f"{about.sizes['train']:,}, {about.sizes['validation']:,}"
+    said = f"| `{name}` | [{about.title}]({about.home}) | {sizes} | {about.licence} |"
+    assert any(line.startswith(said) for line in page.splitlines())
+    (rows,) = (line for line in page.splitlines() if "each row counts" in line)
+    counting = rows.partition(" are running text")[0].rpartition("on it. ")[2]
+    assert (f"`{name}`" in counting) == about.by_row
 
 
 @pytest.mark.parametrize("name", RESULTS["runs"])

@@ -39,12 +39,15 @@ SAID = {"c": "K", "a": "AE", "t": "T"}
 class Words:
     """A data set of spelling."""
 
+    ABOUT = datasets.cmudict.ABOUT
+
     @staticmethod
-    def load(directory=None):
+    def load(directory=None, first="", fold=0):
+        Words.given = {"first": first, "fold": fold}
         words = ["cat", "act", "tact", "at", "cc", "aaaa", "tttttt"]
         pairs = datasets.Pairs(words * 4, [" ".join(SAID[x] for x in word) for word in words] * 4)
         held_out = datasets.Pairs(["cat", "tac", "tac", "catacata"], ["K AE T", "T AE K", "T", "K"])
-        parts = datasets.cmudict.CMUdict(pairs, held_out)
+        parts = datasets.Parts(pairs, held_out)
         Words.asked = directory
         return parts
 
@@ -151,3 +154,43 @@ def test_generated_data_lies_nowhere(file):
     recipe = recipes.read(file)._replace(data="dates")
     with pytest.raises(ValueError, match="directory: 'dates' is generated"):
         recipes.pairs_of(recipe, "here")
+
+
+def test_data_has_options(file):
+    file.write_text(
+        TOML.replace("[source]", '[data_options]\nfirst = "c"\nfold = "seed"\n[source]', 1)
+    )
+    recipe = recipes.read(file)
+    recipes.pairs_of(recipe, "here", 3)
+    assert Words.given == {"first": "c", "fold": 3} and Words.asked == "here"
+    file.write_text(TOML.replace("[source]", "[data_options]\ndirectory = 1\n[source]", 1))
+    with pytest.raises(
+        ValueError, match="data_options has no 'directory'; it has .'first', 'fold'"
+    ):
+        recipes.read(file)
+
+
+@pytest.mark.parametrize("by_row", [False, True])
+def test_rows_count_where_the_data_is_running_text(by_row):
+    pairs = datasets.Pairs(["a", "b", "a", "a"], ["A", "B", "A", "Ä"])
+    cleaning = text.CharacterTokenizer.learn(["A"]).cleaning
+    rows, said = recipes.answered(
+        lambda chunk: [x.upper() for x in chunk], cleaning, pairs, by_row=by_row
+    )
+    if by_row:
+        assert rows.sources == ["a", "b", "a", "a"] and said == ["A", "B", "A", "A"]
+        assert rows.references == [["A"], ["B"], ["A"], ["Ä"]]
+    else:
+        assert rows.sources == ["a", "b"] and rows.references == [["A", "A", "Ä"], ["B"]]
+
+
+def test_translations_are_measured_by_bleu(file):
+    recipe = recipes.read(file)._replace(
+        data="multi30k", source={"tokeniser": "whitespace"}, target={"tokeniser": "whitespace"}
+    )
+    pairs = datasets.Pairs(["ein hund rennt dort", "ja"], ["A dog runs over there .", "Yes ."])
+    cleaning = text.WhitespaceTokenizer.learn(["a"]).cleaning
+    said = {"ein hund rennt dort": "a dog runs over there .", "ja": "yes ."}
+    found = recipes.measured(lambda xs, **_: [said[x] for x in xs], cleaning, pairs, recipe)
+    assert found["bleu"] == pytest.approx(100) and found["exact_match"] == 0
+    assert "case:lc" in found["bleu_signature"]

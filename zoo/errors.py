@@ -169,7 +169,7 @@ def main():
     kind = kinds_of_words()
     run = RUNS / f"{given.name}.{recipe.seeds[0]}"
     model = keras.models.load_model(run / "model.keras").in_full_precision()
-    _, held_out = recipes.pairs_of(recipe, given.data_dir)
+    _, held_out = recipes.pairs_of(recipe, given.data_dir, recipe.seeds[0])
     words, references = scoring.grouped(*held_out)
     answers, scores = model.generate(words, return_scores=True, **recipe.decoding)
     found = analysed(words, answers, scores, references, kind)

@@ -17,19 +17,34 @@ class Pairs(NamedTuple):
     targets: list[str]
 
 
+class Parts(NamedTuple):
+    """A dataset in two parts.
+
+    Attributes:
+        train: Pairs to fit on.
+        validation: Pairs to choose by.
+    """
+
+    train: Pairs
+    validation: Pairs
+
+
 class About(NamedTuple):
     """Where a dataset comes from and on what terms.
 
     Attributes:
         title: String, what it is, in one line.
-        home: String, the URL of the file, or of the data that it is generated from.
-        sha256: String, the hash of the file at `home`, or "" for a generated dataset.
+        home: String, the URL of its home, or of that of the data that it is generated from.
         licence: String, the terms of the data.
         sizes: Dict of part -> number of pairs, as `load` gives them by default.
+        by_row: Whether each pair counts for itself in a score, as in running text. Else a source
+            counts once, and each of its targets is right.
+        translation: Whether BLEU and chrF are what it is measured by.
     """
 
     title: str
     home: str
-    sha256: str
     licence: str
     sizes: dict[str, int]
+    by_row: bool = False
+    translation: bool = False

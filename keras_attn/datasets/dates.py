@@ -31,7 +31,6 @@ from keras_attn.datasets.about import About, Pairs
 ABOUT = About(
     title="Dates in 52 locales and their ISO 8601 form, generated",
     home="https://cldr.unicode.org",
-    sha256="",
     licence="Unicode License v3 (CLDR names and patterns, by way of Babel)",
     sizes={"train": 20_000, "validation": 1_000, "test": 2_000},
 )

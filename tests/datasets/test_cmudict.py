@@ -5,7 +5,7 @@ import keras
 import pytest
 
 from keras_attn.datasets import cmudict
-from keras_attn.datasets.about import Pairs
+from keras_attn.datasets.about import Pairs, Parts
 
 WHOLE = "AAA\tT R IH P AH L EY\nAB\tAE B\nAB\tEY B IY\nABBOT'S\tAE B AH T S\nACK\tAE K\n"
 
@@ -14,7 +14,7 @@ WHOLE = "AAA\tT R IH P AH L EY\nAB\tAE B\nAB\tEY B IY\nABBOT'S\tAE B AH T S\nACK
 def published(monkeypatch):
     """Makes a made-up file the published one, of which two words are held back."""
     digest = hashlib.sha256(WHOLE.encode()).hexdigest()
-    monkeypatch.setattr(cmudict, "ABOUT", cmudict.ABOUT._replace(sha256=digest))
+    monkeypatch.setattr(cmudict, "FILE", cmudict.FILE._replace(sha256=digest))
     cut = cmudict._cut
     monkeypatch.setattr(cmudict, "_cut", lambda entries: cut(entries, number=2))
 
@@ -45,7 +45,7 @@ def by_hand(number):
         part = parts[hashlib.sha256(word.encode()).hexdigest() in digests]
         part.sources.append(word.lower())
         part.targets.append(phones)
-    return cmudict.CMUdict(parts[False], parts[True])
+    return Parts(parts[False], parts[True])
 
 
 # === The cut ===
@@ -86,7 +86,7 @@ def test_whole_file_is_verified_and_cut(tmp_path, published, no_network):
 
 def test_another_copy_is_refused(tmp_path, no_network):
     (tmp_path / "g014b2b.train").write_text(WHOLE)
-    with pytest.raises(ValueError, match=f"train: expected sha256 {cmudict.ABOUT.sha256}, came "):
+    with pytest.raises(ValueError, match=f"train: expected sha256 {cmudict.FILE.sha256}, came "):
         cmudict.load(tmp_path)
 
 
@@ -128,9 +128,9 @@ def test_directory_is_a_path(no_network, directory):
 def test_download_is_kept(tmp_path, published, cache, monkeypatch):
     home = tmp_path / "home"
     home.write_text(WHOLE, newline="")
-    monkeypatch.setattr(cmudict, "ABOUT", cmudict.ABOUT._replace(home=home.as_uri()))
+    monkeypatch.setattr(cmudict, "FILE", cmudict.FILE._replace(url=home.as_uri()))
     assert cmudict.load() == by_hand(2)
-    assert (cache / "g014b2b.train").read_text() == WHOLE
+    assert (cache / "cmudict.g014b2b.train").read_text() == WHOLE
     home.unlink()
     assert cmudict.load() == by_hand(2)
 
@@ -150,8 +150,8 @@ def test_download_asks_for_the_published_file(tmp_path, published, monkeypatch):
         "https://raw.githubusercontent.com/AdolfVonKleist/Phonetisaurus/"
         "f08d3dfb10b8d619e665a9581d2a327bcc2504f7/test/g014b2b/g014b2b.train"
     )
-    assert asked["file_hash"] == cmudict.ABOUT.sha256 and asked["hash_algorithm"] == "sha256"
-    assert asked["cache_subdir"] == "keras_attn" and asked["name"] == "g014b2b.train"
+    assert asked["file_hash"] == cmudict.FILE.sha256 and asked["hash_algorithm"] == "sha256"
+    assert asked["cache_subdir"] == "keras_attn" and asked["name"] == "cmudict.g014b2b.train"
 
 
 @pytest.mark.parametrize("there", [False, True], ids=["no file", "another file"])
@@ -159,7 +159,7 @@ def test_failed_download_says_what_to_do(tmp_path, cache, monkeypatch, there):
     home = tmp_path / "home"
     if there:
         home.write_text(WHOLE)
-    monkeypatch.setattr(cmudict, "ABOUT", cmudict.ABOUT._replace(home=home.as_uri()))
+    monkeypatch.setattr(cmudict, "FILE", cmudict.FILE._replace(url=home.as_uri()))
     with pytest.raises(OSError, match=r"could not be downloaded .*load\(directory=\.\.\.\)"):
         cmudict.load()
 
