@@ -27,6 +27,7 @@ RATES = {
     "sequence_error_rate": "wrong, %",
     "token_error_rate": "edits, %",
 }
+TRANSLATION = {"bleu": "BLEU", "chrf": "chrF"}
 PUBLISHED = json.loads((HERE / "published.json").read_text())
 
 Results = dict[str, Any]
@@ -49,6 +50,21 @@ def table(heads: list[Any], rows: list[list[Any]]) -> str:
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
+def label(name: str) -> str:
+    """Return what a model is called among those of the same data: architecture, and tag."""
+    architecture, _, data = name.partition(".")
+    return " ".join([architecture, *data.split("_")[1:]])
+
+
+def rates(summary: dict[str, dict]) -> dict[str, str]:
+    """Return the columns of what was measured, and how to write them."""
+    found = {head: percent(summary[key]) for key, head in RATES.items()}
+    for key, head in TRANSLATION.items():
+        if key in summary:
+            found[head] = percent({of: x / 100 for of, x in summary[key].items()})
+    return found
+
+
 def percent(found: dict[str, float]) -> str:
     """Return mean and range over seeds, percent."""
     mean, least, most = (f"{100 * found[key]:.2f}" for key in ("mean", "least", "most"))
@@ -57,48 +73,52 @@ def percent(found: dict[str, float]) -> str:
 
 def overview(found: dict[str, Results]) -> str:
     """Return a table with a line for each folder."""
-    rows = []
+    rows: list[list[Any]] = []
+    heads = list(RATES.values())
     for name, of in found.items():
         runs = list(of["runs"].values())
         minutes = [run["minutes"] for run in runs]
         spent = "–".join(dict.fromkeys(f"{most(minutes):.0f}" for most in (min, max)))
-        rates = (percent(of["summary"][key]) for key in RATES)
+        said = rates(of["summary"])
+        heads = list(said)
         link = f"[{name}]({name}/card.md)"
-        rows.append([link, f"{runs[0]['weights']:,}", len(runs), *rates, spent])
-    return table(["model", "weights", "seeds", *RATES.values(), "minutes of training"], rows)
+        rows.append([link, f"{runs[0]['weights']:,}", len(runs), *said.values(), spent])
+    return table(["model", "weights", "seeds", *heads, "minutes of training"], rows)
 
 
 def measured(of: Results) -> str:
     """Return a card's tables: a line for each seed, and what depends on the length of sources."""
     runs = of["runs"]
-    heads = ["seed", *RATES.values(), "best epoch", "minutes", "memory, MB", "commit"]
-    rows = [
-        [
-            seed,
-            *(f"{100 * run['measured'][key]:.2f}" for key in RATES),
-            f"{run['best_epoch']} of {len(run['log'])}",
-            f"{run['minutes']:.1f}",
-            run["peak_memory_mb"],
-            run["commit"],
-        ]
-        for seed, run in runs.items()
-    ]
+    rows = []
+    for seed, run in runs.items():
+        said = rates({key: {"mean": x, "least": x, "most": x} for key, x in numbers(run)})
+        heads = ["seed", *said, "best epoch", "minutes", "memory, MB", "commit"]
+        epochs = f"{run['best_epoch']} of {len(run['log'])}"
+        minutes = f"{run['minutes']:.1f}"
+        rows.append([seed, *said.values(), epochs, minutes, run["peak_memory_mb"], run["commit"]])
     run = next(iter(runs.values()))
     versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
     lengths = [
         [f"{row['from']}–{row['to']}", f"{row['sources']:,}", f"{100 * row['exact_match']:.1f}"]
         for row in run["measured"]["by_length"]
     ]
+    signature = run["measured"].get("bleu_signature")
+    signed = f" BLEU in lower case, `{signature}`." if signature else ""
     return "\n\n".join(
         [
             f"{run['measured']['sources']:,} sources that chose the best epoch; nothing was "
             f"trained on them. {run['weights']:,} weights; {run['machine']}; {versions}. Made by "
-            f"`{run['command']}`.",
+            f"`{run['command']}`.{signed}",
             table(heads, rows),
             "By the length of sources, first seed:",
             table(["source, tokens", "sources", "exact, %"], lengths),
         ]
     )
+
+
+def numbers(run: dict) -> list[tuple[str, float]]:
+    """Return what a run measured that is a number of the whole."""
+    return [(key, run["measured"][key]) for key in (*RATES, *TRANSLATION) if key in run["measured"]]
 
 
 def published(data: str) -> str:
@@ -221,7 +241,7 @@ def draw(data: str, found: dict[str, Results]) -> None:
     for name, of in found.items():
         log = next(iter(of["runs"].values()))["log"]
         wrong = [100 * (1 - entry["val_exact_match"]) for entry in log]
-        axes.plot(range(1, len(wrong) + 1), wrong, marker=".", label=name.partition(".")[0])
+        axes.plot(range(1, len(wrong) + 1), wrong, marker=".", label=label(name))
     axes.set_yscale("log")
     axes.legend(fontsize=8)
     figure.savefig(HERE / f"{data}_learning.png", dpi=110)
@@ -231,7 +251,7 @@ def draw(data: str, found: dict[str, Results]) -> None:
         rows = zip(*tables, strict=True)
         means = [100 * statistics.mean(row["exact_match"] for row in seeds) for seeds in rows]
         ranges = [f"{row['from']}–{row['to']}" for row in tables[0]]
-        axes.plot(ranges, means, marker="o", label=name.partition(".")[0])
+        axes.plot(ranges, means, marker="o", label=label(name))
     axes.set_ylim(top=101)
     axes.legend(fontsize=8)
     figure.savefig(HERE / f"{data}_lengths.png", dpi=110)

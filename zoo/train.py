@@ -25,7 +25,7 @@ from keras_attn import recipes
 
 HERE = Path(__file__).parent
 RUNS = HERE.parent / "build" / "runs"
-SUMMARISED = ("exact_match", "sequence_error_rate", "token_error_rate")
+SUMMARISED = ("exact_match", "sequence_error_rate", "token_error_rate", "bleu", "chrf")
 VERSIONS = ("keras", "keras_attn", "numpy", "tensorflow")
 
 
@@ -99,7 +99,9 @@ def summary(runs: dict) -> dict:
     """Return mean, least and most of what all seeds measured."""
     found = {}
     for key in SUMMARISED:
-        values = [run["measured"][key] for run in runs.values()]
+        values = [run["measured"][key] for run in runs.values() if key in run["measured"]]
+        if not values:  # of what is no translation
+            continue
         found[key] = {"mean": statistics.mean(values), "least": min(values), "most": max(values)}
     return found
 

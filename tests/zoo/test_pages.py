@@ -78,3 +78,12 @@ def test_figures_are_those_of_the_runs(pages, tmp_path, monkeypatch):
     before = pages.pages()
     pages.main()
     assert pages.pages() == before
+
+
+def test_translations_have_a_column_of_bleu(pages):
+    one = {"mean": 0.5, "least": 0.5, "most": 0.5}
+    bleu = {"mean": 33.456, "least": 33.0, "most": 34.0}
+    shown = pages.rates({**dict.fromkeys(pages.RATES, one), "bleu": bleu})
+    assert shown["BLEU"] == "33.46 (33.00–34.00)" and "chrF" not in shown
+    assert pages.label("attention.multi30k_best") == "attention best"
+    assert pages.label("attention_copy.g2p_vie_hanoi") == "attention_copy vie hanoi"
