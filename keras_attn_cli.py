@@ -700,7 +700,7 @@ def attend(
 
 # === Recipes ===
 
-UNMADE = ("seeds", "decoding")  # what a run does not depend on
+UNMADE = ("seeds", "decoding")  # what of a recipe a run does not depend on
 BESIDE_RECIPE = ("architecture", "out", "seed", "model", "data_dir", "json")
 
 
@@ -738,8 +738,9 @@ def _evaluate_by_recipe(model, file, data_dir, seed, json):
     from keras_attn import recipes
 
     recipe = recipes.read(file)
-    asked, cleaning, _ = _evaluated(model)
-    _, held_out = recipes.pairs_of(recipe, data_dir, recipe.seeds[0] if seed is None else seed)
+    seed = _seed_of(recipe, model) if seed is None else seed
+    asked, cleaning, _ = _evaluated(model, in_full_precision=True)
+    _, held_out = recipes.pairs_of(recipe, data_dir, seed)
     with _bar("generating", len(set(held_out.sources))) as advance:
         found = recipes.measured(asked, cleaning, held_out, recipe, advance)
     if json:
@@ -748,9 +749,24 @@ def _evaluate_by_recipe(model, file, data_dir, seed, json):
     _show_measured(found)
 
 
+def _seed_of(recipe, model):
+    """Return the seed of a run, which decides what it was trained on, if the data goes by it."""
+    from keras_attn import recipes
+
+    if recipes.OF_SEED not in recipe.data_options.values():
+        return recipe.seeds[0]
+    file = model / "run.json"
+    if not file.exists():
+        raise Stop("--seed: the data of this recipe goes by the seed of the run; give that.")
+    return jsons.loads(file.read_text())["seed"]
+
+
 def _show_measured(found):
     for key in ("exact_match", "sequence_error_rate", "token_error_rate"):
         typer.echo(f"{key.replace('_', ' ') + ':':22} {found[key]:.2%}")
+    for key in ("bleu", "chrf"):
+        if key in found:
+            typer.echo(f"{key + ':':22} {found[key]:.2f}  {found[key + '_signature']}")
 
 
 # === Data and models ===
@@ -912,13 +928,14 @@ def _built(architecture, source, target, options):
     return zoo.build(architecture, source=source, target=target, **options)
 
 
-def _evaluated(path):
+def _evaluated(path, in_full_precision=False):
     """Return what generates, the cleaning of targets, and whether these are of characters."""
     from keras_attn import text
 
     exported = _newest(path)
     if not (exported / "saved_model.pb").exists():
         loaded = _loaded(path)
+        loaded = loaded.in_full_precision() if in_full_precision else loaded
         whole = isinstance(loaded.target, text.CharacterTokenizer | text.ByteTokenizer)
         return loaded.generate, loaded.target.cleaning, whole
     from keras_attn.serving import Client, checking

@@ -26,7 +26,10 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import inspect
+import json
+import math
 import sys
 import tomllib
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -47,15 +50,18 @@ DATA = {
     "scan": datasets.scan,
     "slovene": datasets.slovene,
 }
+JOINT = "joint"  # a target's tokeniser that is the source's, learnt from both sides
 OF_SEED = "seed"  # the value of an option of the data that is the seed of the run, such as a fold
 TRAINING = [
     name
     for name, parameter in inspect.signature(training.train).parameters.items()
-    if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name not in ("seed", "callbacks")
+    if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    and name not in ("seed", "callbacks", "by_row")
 ]
 DECODING = ("beam_size", "length_penalty")
 # Where classes of sources by length begin, in tokens without EOS.
 LENGTHS = (1, 4, 6, 8, 10, 12, 15, 20, 30)
+FITTED = 1000  # training sources that are measured too
 AT_A_TIME = 1024  # sources between two looks at the progress
 
 
@@ -68,7 +74,7 @@ class Recipe(NamedTuple):
         data_options: Dict, what its `load` takes, without directory; "seed" is the seed of a run.
         seeds: List of ints, one run each.
         source: Dict of "tokeniser", a key of `text.KINDS`, and what its `learn` takes.
-        target: The same for targets.
+        target: The same for targets; "joint" is one tokeniser for both.
         options: Dict, of the architecture.
         training: Dict, what `training.train` takes, without seed and callbacks.
         decoding: Dict, what `generate` takes when the model is measured.
@@ -100,6 +106,12 @@ def read(path: Any) -> Recipe:
         raise ValueError(f"{path}: {error}") from error
 
 
+def digest(recipe: Recipe, *without: str) -> str:
+    """Return the SHA-256 of what a recipe says, but for its seeds and what is named besides."""
+    said = {key: x for key, x in recipe._asdict().items() if key not in ("seeds", *without)}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
 def _checked(given: dict[str, Any]) -> Recipe:
     _known("a recipe", given, Recipe._fields)
     for key, kind in (("architecture", str), ("data", str), ("seeds", list)):
@@ -117,14 +129,21 @@ def _checked(given: dict[str, Any]) -> Recipe:
         raise ValueError(f"seeds: expected ints of 0 or more, got {recipe.seeds!r}.")
     for side in ("source", "target"):
         kind = given[side].get("tokeniser")
-        if kind not in text.KINDS:
+        joint = side == "target" and kind == JOINT
+        if kind not in text.KINDS and not joint:
             raise ValueError(
                 f"{side}.tokeniser: expected one of {sorted(text.KINDS)}, got {kind!r}."
             )
-        learns = inspect.signature(text.KINDS[kind].learn).parameters
-        _known(side, given[side], ["tokeniser", *list(learns)[1:]])
+        learns = [] if joint else list(inspect.signature(text.KINDS[kind].learn).parameters)
+        _known(side, given[side], ["tokeniser", *learns[1:]])
     _known("training", recipe.training, TRAINING)
     _known("decoding", recipe.decoding, DECODING)
+    beam = recipe.decoding.get("beam_size", 1)
+    if type(beam) is not int or beam < 1:
+        raise ValueError(f"decoding.beam_size: expected a positive int, got {beam!r}.")
+    penalty = recipe.decoding.get("length_penalty", 0.0)
+    if type(penalty) not in (int, float) or not 0 <= penalty < math.inf:
+        raise ValueError(f"decoding.length_penalty: expected a number from 0, got {penalty!r}.")
     if "epochs" not in recipe.training:
         raise ValueError("training.epochs: expected an int, got none.")
     zoo.config(recipe.architecture, **recipe.options)
@@ -170,13 +189,21 @@ def pairs_of(recipe: Recipe, directory: Any = None, seed: int = 0):
 def build(recipe: Recipe, pairs, seed: int):
     """Return the model before its training: tokenisers learnt from pairs, weights by the seed."""
     keras.utils.set_random_seed(seed)
-    source, target = (
-        text.KINDS[given["tokeniser"]].learn(
-            texts, **{key: value for key, value in given.items() if key != "tokeniser"}
-        )
-        for given, texts in ((recipe.source, pairs.sources), (recipe.target, pairs.targets))
-    )
+    source, target = tokenisers(recipe, pairs)
     return zoo.build(recipe.architecture, source=source, target=target, **recipe.options)
+
+
+def tokenisers(recipe: Recipe, pairs) -> tuple[Any, Any]:
+    """Return those of sources and targets, learnt from pairs."""
+
+    def learnt(given: dict[str, Any], texts: Sequence[str]):
+        options = {key: value for key, value in given.items() if key != "tokeniser"}
+        return text.KINDS[given["tokeniser"]].learn(texts, **options)
+
+    if recipe.target["tokeniser"] == JOINT:
+        both = learnt(recipe.source, [*pairs.sources, *pairs.targets])
+        return both, both
+    return learnt(recipe.source, pairs.sources), learnt(recipe.target, pairs.targets)
 
 
 def run(
@@ -197,15 +224,26 @@ def run(
 
     Returns:
         The model, and a dict: "seed", "weights", "best_epoch", "minutes" of training,
-        "peak_memory_mb" of the process, "log" with an entry an epoch, and "measured", see
-        `measured`.
+        "peak_memory_mb" of the process, "log" with an entry an epoch, "measured", see `measured`,
+        in full precision, and "fitted", the same of training pairs: of the 1,000 sources with the
+        smallest hashes.
     """
     pairs, held_out = pairs_of(recipe, directory, seed)
     model = build(recipe, pairs, seed)
+    by_row = DATA[recipe.data].ABOUT.by_row
     log = training.train(
-        model, pairs, held_out, folder, seed=seed, callbacks=callbacks, **recipe.training
+        model,
+        pairs,
+        held_out,
+        folder,
+        seed=seed,
+        callbacks=callbacks,
+        by_row=by_row,
+        **recipe.training,
     )
     best = training.best(log, recipe.training.get("monitor", "edit_distance_rate"))
+    cleaning = model.target.cleaning
+    generate = model.in_full_precision().generate
     return model, {
         "seed": seed,
         "weights": model.count_params(),
@@ -213,8 +251,17 @@ def run(
         "minutes": round(sum(entry["seconds"] for entry in log) / 60, 1),
         "peak_memory_mb": round(peak_memory() / 2**20),
         "log": [training.finite(entry) for entry in log],
-        "measured": measured(model.generate, model.target.cleaning, held_out, recipe),
+        "measured": measured(generate, cleaning, held_out, recipe),
+        "fitted": measured(generate, cleaning, _some(pairs), recipe),
     }
+
+
+def _some(pairs) -> datasets.Pairs:
+    """Return the pairs of some sources, the same each time."""
+    hashed = {hashlib.sha256(source.encode()).digest(): source for source in pairs.sources}
+    chosen = {hashed[key] for key in sorted(hashed)[:FITTED]}
+    both = [pair for pair in zip(*pairs, strict=True) if pair[0] in chosen]
+    return datasets.Pairs([source for source, _ in both], [target for _, target in both])
 
 
 def answered(
@@ -262,13 +309,14 @@ def measured(
     Returns:
         "sources", their number; "exact_match", "sequence_error_rate" and "token_error_rate",
         fractions; and "by_length", of sources, in tokens, a list of "from", "to", "sources" and
-        "exact_match". Of translations "bleu" and "chrf" too, in lower case, and their signatures.
+        "exact_match". Of translations "bleu" and "chrf" too, in lower case, with their signatures,
+        and "bleu" by length.
     """
     about = DATA[recipe.data].ABOUT
     (sources, references), hypotheses = answered(
         lambda chunk: generate(chunk, **recipe.decoding), cleaning, pairs, told, about.by_row
     )
-    tokens = {side: _tokens(getattr(recipe, side)["tokeniser"]) for side in ("source", "target")}
+    tokens = {side: _tokens(recipe, side) for side in ("source", "target")}
     found = scoring.sequence_scores(hypotheses, references, tokens["target"])
     if about.translation:
         found |= scoring.translation_scores(hypotheses, references, lowercase=True)
@@ -277,16 +325,20 @@ def measured(
     for first, following in zip(LENGTHS, (*LENGTHS[1:], sys.maxsize), strict=True):
         within = [i for i, length in enumerate(lengths) if first <= length < following]
         if within:
-            right = scoring.sequence_scores(
-                [hypotheses[i] for i in within], [references[i] for i in within], tokens["target"]
-            )["exact_match"]
+            said, wanted = [hypotheses[i] for i in within], [references[i] for i in within]
+            right = scoring.sequence_scores(said, wanted, tokens["target"])["exact_match"]
             last = max(lengths[i] for i in within) if following == sys.maxsize else following - 1
-            rows.append({"from": first, "to": last, "sources": len(within), "exact_match": right})
+            row = {"from": first, "to": last, "sources": len(within), "exact_match": right}
+            if about.translation:
+                row["bleu"] = scoring.translation_scores(said, wanted, lowercase=True)["bleu"]
+            rows.append(row)
     return {"sources": len(sources), **found, "by_length": rows}
 
 
-def _tokens(kind: str) -> Callable[[str], list[str]]:
+def _tokens(recipe: Recipe, side: str) -> Callable[[str], list[str]]:
     """Return how a text is split to count errors and lengths: characters, or words."""
+    kind = getattr(recipe, side)["tokeniser"]
+    kind = recipe.source["tokeniser"] if kind == JOINT else kind
     return list if kind in ("character", "byte") else str.split
 
 

@@ -194,3 +194,43 @@ def test_translations_are_measured_by_bleu(file):
     found = recipes.measured(lambda xs, **_: [said[x] for x in xs], cleaning, pairs, recipe)
     assert found["bleu"] == pytest.approx(100) and found["exact_match"] == 0
     assert "case:lc" in found["bleu_signature"]
+
+
+def test_one_tokeniser_may_be_for_both_sides(file):
+    file.write_text(
+        TOML.replace('[target]\ntokeniser = "whitespace"', '[target]\ntokeniser = "joint"').replace(
+            "[options]", "[options]\nshare_embeddings = true"
+        )
+    )
+    recipe = recipes.read(file)
+    model = recipes.build(recipe, recipes.pairs_of(recipe)[0], 0)
+    assert model.source is model.target
+    assert {*"cat", *"k"} <= {*model.source.vocabulary}  # it is one of lower case
+    file.write_text(
+        TOML.replace('[source]\ntokeniser = "character"', '[source]\ntokeniser = "joint"')
+    )
+    with pytest.raises(ValueError, match="source.tokeniser: expected one of .* got 'joint'"):
+        recipes.read(file)
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ("beam_size = 0", "decoding.beam_size: expected a positive int, got 0"),
+        ("beam_size = true", "decoding.beam_size: expected a positive int, got True"),
+        ("length_penalty = -1.0", "decoding.length_penalty: expected a number from 0, got -1.0"),
+    ],
+)
+def test_decoding_is_checked_before_the_training(file, given, message):
+    file.write_text(TOML.replace("beam_size = 2", given))
+    with pytest.raises(ValueError, match=message):
+        recipes.read(file)
+
+
+def test_a_digest_is_of_all_but_the_seeds(file):
+    recipe = recipes.read(file)
+    digest = recipes.digest(recipe)
+    assert digest == recipes.digest(recipe._replace(seeds=[7]))
+    other = recipe._replace(decoding={"beam_size": 3})
+    assert digest != recipes.digest(other)
+    assert recipes.digest(recipe, "decoding") == recipes.digest(other, "decoding") != digest

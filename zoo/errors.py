@@ -22,7 +22,6 @@ from typing import Any
 from rapidfuzz.distance import Levenshtein
 
 HERE = Path(__file__).parent
-RUNS = HERE.parent / "build" / "runs"
 VOWELS = set("AA AE AH AO AW AY EH ER EY IH IY OW OY UH UW".split())  # ARPAbet
 COMMON = 4.0  # Zipf's scale: a word in 100,000
 BINS = 10
@@ -162,17 +161,19 @@ def main():
     parser.add_argument("--data-dir", help="where the data lies, if it is not to be downloaded")
     given = parser.parse_args()
     import keras
+    import train
 
     from keras_attn import recipes, scoring
 
     recipe = recipes.read(HERE / given.name / "recipe.toml")
     kind = kinds_of_words()
-    run = RUNS / f"{given.name}.{recipe.seeds[0]}"
+    run = train.run_of(given.name, recipe.seeds[0])
     model = keras.models.load_model(run / "model.keras").in_full_precision()
     _, held_out = recipes.pairs_of(recipe, given.data_dir, recipe.seeds[0])
     words, references = scoring.grouped(*held_out)
     answers, scores = model.generate(words, return_scores=True, **recipe.decoding)
-    found = analysed(words, answers, scores, references, kind)
+    found = {"recipe_sha256": recipes.digest(recipe)}
+    found |= analysed(words, answers, scores, references, kind)
     file = HERE / given.name / "errors.json"
     aside = file.with_name(f".{file.name}")
     aside.write_text(json.dumps(found, indent=1) + "\n")

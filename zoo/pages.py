@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import re
-import statistics
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -39,21 +38,28 @@ def results() -> dict[str, Results]:
     return {file.parent.name: json.loads(file.read_text()) for file in files}
 
 
-def data_of(name: str) -> str:
-    """Return the data set of a folder, "architecture.data" or "architecture.data_tag"."""
-    return name.partition(".")[2].partition("_")[0]
+def group(name: str) -> str:
+    """Return what a folder's model is compared within: its data, and the part of that."""
+    recipe = recipes.read(HERE / name / "recipe.toml")
+    parts = [recipe.data]
+    for option, value in recipe.data_options.items():
+        if value is True:
+            parts.append(option)
+        elif value is not False and value != recipes.OF_SEED:
+            parts.append(value)
+    return "_".join(parts)
+
+
+def label(name: str) -> str:
+    """Return what a model is called in its group: its architecture, and a tag, if it has one."""
+    architecture, _, rest = name.partition(".")
+    return " ".join([architecture, *rest.removeprefix(group(name)).split("_")[1:]])
 
 
 def table(heads: list[Any], rows: list[list[Any]]) -> str:
     """Return a table in Markdown."""
     lines = [heads, ["---"] * len(heads), *rows]
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
-
-
-def label(name: str) -> str:
-    """Return what a model is called among those of the same data: architecture, and tag."""
-    architecture, _, data = name.partition(".")
-    return " ".join([architecture, *data.split("_")[1:]])
 
 
 def rates(summary: dict[str, dict]) -> dict[str, str]:
@@ -100,8 +106,9 @@ def measured(of: Results) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
     lengths = [
         [f"{row['from']}–{row['to']}", f"{row['sources']:,}", f"{100 * row['exact_match']:.1f}"]
-        for row in run["measured"]["by_length"]
+        for row in by_length(of)
     ]
+    fitted = [f"{seed}: {100 * run['fitted']['exact_match']:.1f}" for seed, run in runs.items()]
     signature = run["measured"].get("bleu_signature")
     signed = f" BLEU in lower case, `{signature}`." if signature else ""
     return "\n\n".join(
@@ -110,10 +117,25 @@ def measured(of: Results) -> str:
             f"trained on them. {run['weights']:,} weights; {run['machine']}; {versions}. Made by "
             f"`{run['command']}`.{signed}",
             table(heads, rows),
-            "By the length of sources, first seed:",
+            f"Exact, of {run['fitted']['sources']:,} sources that were trained on, %, by seed: "
+            f"{', '.join(fitted)}.",
+            "By the length of sources, all seeds:",
             table(["source, tokens", "sources", "exact, %"], lengths),
         ]
     )
+
+
+def by_length(of: Results) -> list[dict[str, Any]]:
+    """Return classes of sources by length, and what is right of them over all runs."""
+    rows: dict[int, dict[str, Any]] = {}
+    for run in of["runs"].values():
+        for row in run["measured"]["by_length"]:
+            found = rows.setdefault(row["from"], row | {"sources": 0, "exact_match": 0.0})
+            total = found["sources"] + row["sources"]
+            right = found["exact_match"] * found["sources"] + row["exact_match"] * row["sources"]
+            found |= {"sources": total, "exact_match": right / total}
+            found["to"] = max(found["to"], row["to"])
+    return [rows[start] for start in sorted(rows)]
 
 
 def numbers(run: dict) -> list[tuple[str, float]]:
@@ -141,13 +163,14 @@ def card(name: str, of: Results) -> str:
         f"# {name}\n\n{architecture.title}. {architecture.paper}\n\n{equations}\n\n",
         f"**Data.** {about.title}. Home: {about.home}. Licence: {about.licence}.\n\n",
         f"## Results\n\n{measured(of)}\n\n",
-        f"![learning](../{recipe.data}_learning.png)\n"
-        f"![by length](../{recipe.data}_lengths.png)\n\n",
+        f"![learning](../{group(name)}_learning.png)\n"
+        f"![by length](../{group(name)}_lengths.png)\n\n",
         published(recipe.data),
         mistakes(name),
         notes.read_text() + "\n" if notes.exists() else "",
         f"## Use\n\nThe recipe is [recipe.toml](recipe.toml): `keras-attn train "
-        f"zoo/{name}/recipe.toml --out run`.\n",
+        f"zoo/{name}/recipe.toml --out run` trains the model, and `keras-attn export run served` "
+        "makes of it what TensorFlow Serving loads.\n",
         used(name) if name in zoo.names(weights=True) else "",
     ]
     return "".join(parts)
@@ -203,7 +226,7 @@ from keras_attn import zoo
 model = zoo.build("{name}")
 ```
 
-`model.export("served/{name.replace(".", "_")}/1")` makes of it what TF Serving loads.
+`model.export("served/{name.replace(".", "_")}/1")` makes of it what TensorFlow Serving loads.
 """
 
 
@@ -215,7 +238,7 @@ def pages() -> dict[Path, str]:
     if readme.exists():
 
         def filled(match: re.Match) -> str:
-            of = {name: x for name, x in found.items() if data_of(name) == match[2]}
+            of = {name: x for name, x in found.items() if group(name) == match[2]}
             return f"{match[1]}{overview(of)}\n{match[3]}"
 
         texts[readme] = TABLE.sub(filled, readme.read_text())
@@ -242,16 +265,14 @@ def draw(data: str, found: dict[str, Results]) -> None:
         log = next(iter(of["runs"].values()))["log"]
         wrong = [100 * (1 - entry["val_exact_match"]) for entry in log]
         axes.plot(range(1, len(wrong) + 1), wrong, marker=".", label=label(name))
-    axes.set_yscale("log")
+    axes.set_yscale("symlog", linthresh=1)  # a model may have none wrong
     axes.legend(fontsize=8)
     figure.savefig(HERE / f"{data}_learning.png", dpi=110)
     figure, axes = axes_of(f"{data}: by length, mean of the seeds", "source, tokens", "exact, %")
     for name, of in found.items():
-        tables = [run["measured"]["by_length"] for run in of["runs"].values()]
-        rows = zip(*tables, strict=True)
-        means = [100 * statistics.mean(row["exact_match"] for row in seeds) for seeds in rows]
-        ranges = [f"{row['from']}–{row['to']}" for row in tables[0]]
-        axes.plot(ranges, means, marker="o", label=label(name))
+        rows = by_length(of)
+        ranges = [f"{row['from']}–{row['to']}" for row in rows]
+        axes.plot(ranges, [100 * row["exact_match"] for row in rows], marker="o", label=label(name))
     axes.set_ylim(top=101)
     axes.legend(fontsize=8)
     figure.savefig(HERE / f"{data}_lengths.png", dpi=110)
@@ -277,8 +298,8 @@ def main():
     for file, text in pages().items():
         file.write_text(text)
     found = results()
-    for data in sorted({data_of(name) for name in found}):
-        draw(data, {name: of for name, of in found.items() if data_of(name) == data})
+    for data in sorted({group(name) for name in found}):
+        draw(data, {name: of for name, of in found.items() if group(name) == data})
     for file in HERE.glob("*/errors.json"):
         draw_reliability(file)
 

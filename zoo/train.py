@@ -2,15 +2,15 @@
 
     python zoo/train.py [NAME ...] [--data-dir DIR] [--seed N]
 
-NAME is a folder here, such as attention.cmudict; all by default. A run that was killed goes on
-where it was. Runs live in build/runs; what they measured goes to NAME/results.json, from which
+NAME is a folder here, such as attention.cmudict; all by default. DIR goes with NAMEs of one data
+set. A run that was killed goes on where it was. Runs live in build/runs, in folders NAME.SEED.XXXX
+that go by what the recipe says; what they measured goes to NAME/results.json, from which
 `python zoo/pages.py` makes curves, cards and zoo/README.md.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import platform
@@ -26,7 +26,7 @@ from keras_attn import recipes
 HERE = Path(__file__).parent
 RUNS = HERE.parent / "build" / "runs"
 SUMMARISED = ("exact_match", "sequence_error_rate", "token_error_rate", "bleu", "chrf")
-VERSIONS = ("keras", "keras_attn", "numpy", "tensorflow")
+VERSIONS = ("babel", "keras", "keras_attn", "numpy", "tensorflow")
 
 
 def commit(name: str) -> str:
@@ -52,57 +52,68 @@ def machine() -> str:
 
 def load(name: str) -> dict:
     """Return the results of a folder, without runs if its recipe has changed since."""
-    file, recipe = HERE / name / "results.json", HERE / name / "recipe.toml"
-    digest = hashlib.sha256(recipe.read_bytes()).hexdigest()
+    file = HERE / name / "results.json"
+    digest = recipes.digest(recipes.read(HERE / name / "recipe.toml"))
     found = json.loads(file.read_text()) if file.exists() else {"recipe_sha256": digest, "runs": {}}
     if found["recipe_sha256"] != digest:
-        print(f"{name}: the recipe has changed; its runs are made anew", flush=True)
+        print(f"{name}: the recipe has changed, so that its results are made anew", flush=True)
         return {"recipe_sha256": digest, "runs": {}}
     return found
 
 
-def command(name: str, seed: int) -> list[str]:
-    """Return the command of a run, from the root of the repository."""
-    recipe = f"zoo/{name}/recipe.toml"
-    return [
-        "keras-attn",
-        "train",
-        recipe,
-        "--seed",
-        str(seed),
-        "--out",
-        f"build/runs/{name}.{seed}",
-    ]
+def run_of(name: str, seed: int) -> Path:
+    """Return where a run lives: what makes it another one has another folder."""
+    recipe = recipes.read(HERE / name / "recipe.toml")
+    return RUNS / f"{name}.{seed}.{recipes.digest(recipe, 'decoding')[:8]}"
 
 
-def train(name: str, seed: int, directory: str | None) -> dict:
-    """Run a recipe with a seed in a new process, and return what it measured."""
-    asked = [*command(name, seed), "--json", *(["--data-dir", directory] if directory else [])]
-    done = subprocess.run(
-        [sys.executable, "-m", "keras_attn_cli", *asked[1:]],
-        cwd=HERE.parent,
-        stdout=subprocess.PIPE,
-        check=True,
-        text=True,
-    )
-    found = json.loads(done.stdout)
-    return found | {
-        "command": " ".join(command(name, seed)),
-        "commit": commit(name),
+def made(name: str, run: Path) -> dict:
+    """Note in a run by what it is made, and return that; a run may go on under another commit."""
+    file, now = run.with_suffix(f"{run.suffix}.json"), commit(name)
+    before = json.loads(file.read_text())["commit"].split(", ") if file.exists() else []
+    found = {
+        "commit": ", ".join(dict.fromkeys([*before, now])),
         "machine": machine(),
         "versions": {package: version(package) for package in VERSIONS},
         "when": datetime.now(UTC).strftime("%Y-%m-%d"),
     }
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(found, indent=1) + "\n")
+    return found
+
+
+def train(name: str, seed: int, directory: str | None) -> dict:
+    """Run a recipe with a seed in a new process, and return what it measured."""
+    run = run_of(name, seed)
+    by = made(name, run)
+    recipe = f"zoo/{name}/recipe.toml"
+    asked = ["train", recipe, "--seed", str(seed), "--out", str(run), "--json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "keras_attn_cli", *asked, *at(directory)],
+        cwd=HERE.parent,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    if done.returncode:  # it has said why
+        raise SystemExit(done.returncode)
+    command = f"keras-attn train {recipe} --seed {seed} --out run"
+    return json.loads(done.stdout) | {"command": command} | by
+
+
+def at(directory: str | None) -> list[str]:
+    """Return the option that says where data lies."""
+    return ["--data-dir", directory] if directory else []
 
 
 def summary(runs: dict) -> dict:
-    """Return mean, least and most of what all seeds measured."""
+    """Return mean, least and most of what all seeds measured; folds count by their sources."""
+    sources = [run["measured"]["sources"] for run in runs.values()]
     found = {}
     for key in SUMMARISED:
         values = [run["measured"][key] for run in runs.values() if key in run["measured"]]
-        if not values:  # of what is no translation
-            continue
-        found[key] = {"mean": statistics.mean(values), "least": min(values), "most": max(values)}
+        if values:  # there is no BLEU of what is no translation
+            mean = statistics.fmean(values, sources)
+            found[key] = {"mean": mean, "least": min(values), "most": max(values)}
     return found
 
 
@@ -122,15 +133,22 @@ def main():
     parser.add_argument("--data-dir", help="where the data lies, if it is not to be downloaded")
     parser.add_argument("--seed", type=int, help="only this one")
     given = parser.parse_args()
-    for name in given.names or names:
+    chosen = given.names or names
+    for name in chosen:
         if name not in names:
             parser.error(f"NAME: expected one of {', '.join(names)}, got {name!r}.")
+    data = {recipes.read(HERE / name / "recipe.toml").data for name in chosen}
+    if given.data_dir and len(data) > 1:
+        parser.error(f"--data-dir: expected NAMEs of one data set, got {', '.join(sorted(data))}.")
+    for name in chosen:
         recipe = recipes.read(HERE / name / "recipe.toml")
         for seed in recipe.seeds if given.seed is None else [given.seed]:
             results = load(name)
             if str(seed) not in results["runs"]:
                 print(f"--- {name}, seed {seed}", flush=True)
-                results["runs"][str(seed)] = train(name, seed, given.data_dir)
+                found = train(name, seed, given.data_dir)
+                results = load(name)  # another process may have added to it
+                results["runs"][str(seed)] = found
                 save(name, results)
 
 

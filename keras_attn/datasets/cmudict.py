@@ -35,6 +35,8 @@ FILE = homes.File(
     "f08d3dfb10b8d619e665a9581d2a327bcc2504f7/test/g014b2b/g014b2b.train",
     "5882433c3a14a9a0614b5f724ce74872851092e816852c82d6b74913b2085384",
 )
+# Of its sorted lines, each a word, a tab, and phones with blanks between.
+_SORTED = "40a1eb0fe35e9d93a0518e6aa3b38cf1cbcf958bcc757e72ba4e3b6c2a85050f"
 _VALIDATION_WORDS = 2_670
 
 
@@ -45,9 +47,8 @@ def load(directory: str | os.PathLike[str] | None = None) -> Parts:
     that the cut depends neither on the order of the file nor on a generator of random numbers.
 
     Args:
-        directory: A folder that holds `g014b2b.train`, whose hash is verified, or that cut in two,
-            `train.tsv` and `dev.tsv`, which are taken as they are. None to download the file with
-            `keras.utils.get_file`, which keeps it in the folder `keras_attn` of the Keras cache.
+        directory: A folder that holds `g014b2b.train`, or its lines in two files, `train.tsv` and
+            `dev.tsv`; hashes are verified. None to download it, see `homes.content`.
 
     Returns:
         `Parts`, which share no word.
@@ -61,20 +62,14 @@ def load(directory: str | os.PathLike[str] | None = None) -> Parts:
     """
     if directory is not None:
         folder = homes.folder(directory)
-        train, dev = folder / "train.tsv", folder / "dev.tsv"
-        if not (folder / FILE.name).is_file() and train.is_file() and dev.is_file():
-            return _taken(str(train), train.read_bytes(), str(dev), dev.read_bytes())
+        halves = [folder / "train.tsv", folder / "dev.tsv"]
+        if not (folder / FILE.name).is_file() and all(half.is_file() for half in halves):
+            entries = [entry for half in halves for entry in _entries(str(half), half.read_bytes())]
+            lines = "".join(sorted(f"{word}\t{phones}\n" for word, phones in entries))
+            homes.verify(lines.encode(), _SORTED, f"{folder}: train.tsv and dev.tsv")
+            return _cut(entries)
     whole = homes.content(FILE, directory, "cmudict", "train.tsv and dev.tsv")
     return _cut(_entries(FILE.name, whole))
-
-
-def _taken(train: str, fit_on: bytes, dev: str, choose_by: bytes) -> Parts:
-    """Return parts that are cut already."""
-    parts = Parts(_pairs(_entries(train, fit_on)), _pairs(_entries(dev, choose_by)))
-    both = set(parts.train.sources) & set(parts.validation.sources)
-    if both:
-        raise ValueError(f"{train} and {dev} share words, for example {min(both)!r}")
-    return parts
 
 
 def _entries(name: str, found: bytes) -> list[tuple[str, str]]:

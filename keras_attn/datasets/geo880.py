@@ -57,6 +57,8 @@ def load(
     """
     if type(fold) is not int or not 0 <= fold < FOLDS:
         raise ValueError(f"fold: expected an int from 0 to {FOLDS - 1}, got {fold!r}.")
+    if type(grouped) is not bool:
+        raise ValueError(f"grouped: expected a bool, got {grouped!r}.")
     lines = homes.lines(homes.content(FILE, directory, "geo880"))
     keys = lines if grouped else [f"{i}\t{line}" for i, line in enumerate(lines)]
     ordered = sorted(set(keys), key=lambda key: hashlib.sha256(key.encode()).digest())

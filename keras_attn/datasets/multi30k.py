@@ -70,6 +70,8 @@ def load(
     """
     if {source, target} != set(LANGUAGES):
         raise ValueError(f"source, target: expected de and en, got {source!r} and {target!r}.")
+    if type(tokenised) is not bool:
+        raise ValueError(f"tokenised: expected a bool, got {tokenised!r}.")
     parts = []
     for part in ("train", "val"):
         sides = (_sentences(part, language, directory, tokenised) for language in (source, target))

@@ -31,10 +31,14 @@ def train(
     epochs: int,
     batch_size: int = 128,
     learning_rate: float = 2e-3,
+    warmup: float = 0.02,
+    final: float = 0.01,
+    clip: float = 1.0,
     label_smoothing: float = 0.1,
     average: float = 0.08,
     patience: int | None = None,
     monitor: str = "edit_distance_rate",
+    by_row: bool = False,
     seed: int = 0,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> list[dict[str, float]]:
@@ -52,12 +56,17 @@ def train(
         epochs: Positive int.
         batch_size: Positive int, pairs.
         learning_rate: Positive float, the peak.
+        warmup: See `adam`.
+        final: See `adam`.
+        clip: See `adam`.
         label_smoothing: Float in [0, 1).
         average: Fraction of the run that the average of the weights reaches back; 0 for none.
         patience: Epochs without a better validation after which to stop, or None for never.
         monitor: What is better: less "edit_distance_rate", "loss" (label smoothing included) or
             "perplexity", or more "exact_match". Loss and perplexity turn long before what is
             generated does (zoo/cmudict.md).
+        by_row: Whether each pair of the validation counts for itself, as in running text; else a
+            source counts once, and each of its targets is right.
         seed: Int, for the order of the pairs.
         callbacks: More Keras callbacks; they see the measurements in the logs.
 
@@ -79,6 +88,9 @@ def train(
         "epochs": epochs,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
+        "warmup": warmup,
+        "final": final,
+        "clip": clip,
         "label_smoothing": label_smoothing,
         "average": average,
         "monitor": monitor,
@@ -94,11 +106,20 @@ def train(
     limits = model.max_source, model.max_target
     steps = epochs * pipeline.count(model.source, model.target, pairs, *limits, batch_size)
     model.compile(
-        adam(steps, learning_rate=learning_rate, average=average), label_smoothing=label_smoothing
+        adam(
+            steps,
+            learning_rate=learning_rate,
+            warmup=warmup,
+            final=final,
+            clip=clip,
+            average=average,
+        ),
+        label_smoothing=label_smoothing,
     )
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    run = Run(folder, validation, monitor, patience, {**settings, "steps": steps})
+    settings |= {"steps": steps, "by_row": by_row}
+    run = Run(folder, validation, monitor, patience, settings)
     done = run.resume(model)
     if done < epochs and not run.stopped:
         model.fit(
@@ -186,7 +207,12 @@ class Run(keras.callbacks.Callback):
 
     def _measured(self) -> dict[str, float]:
         found = self.model.evaluate(*self.validation, batch_size=256, verbose=0, return_dict=True)
-        found |= self.model.generation_metrics(*grouped(*self.validation))
+        sources, targets = self.validation
+        if self.settings["by_row"]:
+            references = [[target] for target in targets]
+        else:
+            sources, references = grouped(sources, targets)
+        found |= self.model.generation_metrics(sources, references)
         return {f"val_{name}": value for name, value in found.items()}
 
 

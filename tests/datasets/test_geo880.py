@@ -28,3 +28,5 @@ def test_what_is_refused(written):
     for fold in (-1, 5, "1", True):
         with pytest.raises(ValueError, match="fold: expected an int from 0 to 4, got"):
             geo880.load(fold=fold)
+    with pytest.raises(ValueError, match="grouped: expected a bool, got"):
+        geo880.load(grouped="no")

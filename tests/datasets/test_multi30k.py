@@ -36,3 +36,5 @@ def test_what_is_refused(written):
         multi30k.load(written({}), tokenised=True)
     with pytest.raises(ValueError, match="source, target: expected de and en, got 'de' and 'fr'"):
         multi30k.load(target="fr")
+    with pytest.raises(ValueError, match="tokenised: expected a bool, got"):
+        multi30k.load(tokenised="false")

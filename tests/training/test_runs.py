@@ -213,3 +213,15 @@ class Stopper(keras.callbacks.Callback):
 
 def test_a_callback_may_stop_the_run(tmp_path):
     assert len(trained(tmp_path, callbacks=[Stopper()])[1]) == 1
+
+
+def test_rows_may_count_for_themselves(tmp_path):
+    model, log = trained(tmp_path / "a", epochs=1)
+    by_row, rows = trained(tmp_path / "b", epochs=1, by_row=True)
+    said = model.generate(VALIDATION[0])
+    right = [a == b for a, b in zip(said, VALIDATION[1], strict=True)]
+    assert rows[0]["val_exact_match"] == pytest.approx(sum(right) / 3)
+    assert log[0]["val_loss"] == rows[0]["val_loss"]
+    edits = model.generation_metrics(VALIDATION[0], [[target] for target in VALIDATION[1]])
+    assert rows[0]["val_edit_distance_rate"] == pytest.approx(edits["edit_distance_rate"])
+    assert rows[0]["val_edit_distance_rate"] != log[0]["val_edit_distance_rate"]

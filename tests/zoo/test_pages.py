@@ -32,6 +32,12 @@ def test_recipes_are_of_what_their_folder_says(file):
     architecture, _, data = file.parent.name.partition(".")
     recipe = recipes.read(file)
     assert (recipe.architecture, recipe.data) == (architecture, data.partition("_")[0])
+    results = file.with_name("results.json")
+    for found in (results, file.with_name("errors.json")):
+        if found.exists():
+            assert json.loads(found.read_text())["recipe_sha256"] == recipes.digest(recipe)
+    if results.exists():
+        assert set(json.loads(results.read_text())["runs"]) == set(map(str, recipe.seeds))
 
 
 def run(exact, seconds):
@@ -41,6 +47,7 @@ def run(exact, seconds):
     log = [{"epoch": 1, "val_exact_match": exact / 2}, {"epoch": 2, "val_exact_match": exact}]
     return {
         "measured": measured,
+        "fitted": {"sources": 1000, "exact_match": 0.875},
         "log": log,
         "weights": 1234,
         "best_epoch": 2,
@@ -72,7 +79,12 @@ def test_figures_are_those_of_the_runs(pages, tmp_path, monkeypatch):
     assert "old" not in readme and readme.endswith("<!-- end -->\nmore\n")
     card = (tmp_path / "attention.dates" / "card.md").read_text()
     assert "| 1 | 50.00 | 50.00 | 25.00 | 2 of 2 | 11.0 | 700 | abc |" in card
-    assert "| 1–3 | 4 | 75.0 |" in card and "So it is." in card and "Unicode License" in card
+    assert (
+        "| 1–3 | 8 | 62.5 |" in card
+        and "by seed: 0: 87.5, 1: 87.5." in card
+        and "So it is." in card
+        and "Unicode License" in card
+    )
     assert (tmp_path / "dates_learning.png").stat().st_size > 5000
     assert not (tmp_path / "attention.dates_long" / "card.md").exists()  # it has no results
     before = pages.pages()
@@ -85,5 +97,35 @@ def test_translations_have_a_column_of_bleu(pages):
     bleu = {"mean": 33.456, "least": 33.0, "most": 34.0}
     shown = pages.rates({**dict.fromkeys(pages.RATES, one), "bleu": bleu})
     assert shown["BLEU"] == "33.46 (33.00–34.00)" and "chrF" not in shown
-    assert pages.label("attention.multi30k_best") == "attention best"
-    assert pages.label("attention_copy.g2p_vie_hanoi") == "attention_copy vie hanoi"
+
+
+@pytest.mark.parametrize(
+    "name, group, label",
+    [
+        ("attention_copy.g2p_vie_hanoi", "g2p_vie_hanoi", "attention_copy"),
+        ("attention.scan", "scan", "attention"),
+        ("attention.scan_tanh", "scan", "attention tanh"),
+        ("attention.scan_p4", "scan_p4", "attention"),
+        ("attention.geo880", "geo880", "attention"),
+        ("attention.geo880_grouped", "geo880_grouped", "attention"),
+        ("context_as_init.cmudict", "cmudict", "context_as_init"),
+    ],
+)
+def test_models_are_compared_within_a_part_of_the_data(pages, name, group, label):
+    assert (pages.group(name), pages.label(name)) == (group, label)
+
+
+def test_folds_of_other_lengths_are_brought_together(pages):
+    folds = [
+        [{"from": 4, "to": 5, "sources": 3, "exact_match": 1.0}],
+        [
+            {"from": 1, "to": 3, "sources": 2, "exact_match": 0.5},
+            {"from": 4, "to": 5, "sources": 1, "exact_match": 0.0},
+        ],
+    ]
+    of = {"runs": {i: {"measured": {"by_length": rows}} for i, rows in enumerate(folds)}}
+    assert pages.by_length(of) == [
+        {"from": 1, "to": 3, "sources": 2, "exact_match": 0.5},
+        {"from": 4, "to": 5, "sources": 4, "exact_match": 0.75},
+    ]
+    assert folds[0][0]["sources"] == 3

@@ -1,0 +1,106 @@
+"""Training of the zoo: what is kept, what is made anew, and what is said of it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ZOO = Path(__file__).parent.parent.parent / "zoo"
+NAME = "attention.dates"
+
+
+@pytest.fixture
+def train(tmp_path, monkeypatch):
+    spec = importlib.util.spec_from_file_location("zoo_train", ZOO / "train.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    (tmp_path / NAME).mkdir()
+    (tmp_path / NAME / "recipe.toml").write_text((ZOO / NAME / "recipe.toml").read_text())
+    monkeypatch.setattr(module, "HERE", tmp_path)
+    monkeypatch.setattr(module, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(module, "commit", lambda name: "abc")
+    return module
+
+
+def change(train, old, new):
+    file = train.HERE / NAME / "recipe.toml"
+    assert old in file.read_text()
+    file.write_text(file.read_text().replace(old, new))
+
+
+def run(exact, sources=10):
+    return {"measured": {"sources": sources, "exact_match": exact}}
+
+
+def test_more_seeds_and_comments_keep_results(train):
+    train.save(NAME, train.load(NAME) | {"runs": {"0": run(0.5)}})
+    change(train, "seeds = [0, 1, 2]", "seeds = [0, 1, 2, 3]  # one more")
+    assert train.load(NAME)["runs"] == {"0": run(0.5)}
+    change(train, "beam_size = 1", "beam_size = 2")
+    assert train.load(NAME)["runs"] == {}
+
+
+def test_another_way_of_decoding_trains_nothing_anew(train):
+    before = train.run_of(NAME, 0)
+    change(train, "beam_size = 1", "beam_size = 2")
+    assert train.run_of(NAME, 0) == before != train.run_of(NAME, 1)
+    change(train, "epochs = 15", "epochs = 16")
+    assert train.run_of(NAME, 0) != before
+
+
+def test_processes_do_not_lose_each_others_results(train, monkeypatch):
+    def meanwhile(name, seed, directory):
+        others = train.load(name)
+        others["runs"]["1"] = run(0.25)
+        train.save(name, others)
+        return run(0.75)
+
+    monkeypatch.setattr(train, "train", meanwhile)
+    monkeypatch.setattr("sys.argv", ["train.py", NAME, "--seed", "0"])
+    train.main()
+    results = json.loads((train.HERE / NAME / "results.json").read_text())
+    assert results["runs"] == {"0": run(0.75), "1": run(0.25)}
+    assert results["summary"]["exact_match"] == {"mean": 0.5, "least": 0.25, "most": 0.75}
+
+
+def test_folds_count_by_their_sources(train):
+    found = train.summary({"0": run(0.5, 30), "1": run(1.0, 10)})
+    assert found["exact_match"] == {"mean": 0.625, "least": 0.5, "most": 1.0}
+    assert "bleu" not in found
+
+
+def test_a_run_says_by_what_it_was_made(train, monkeypatch):
+    folder = train.run_of(NAME, 0)
+    first = train.made(NAME, folder)
+    assert first["commit"] == "abc" and set(first["versions"]) == set(train.VERSIONS)
+    monkeypatch.setattr(train, "commit", lambda name: "def")
+    assert train.made(NAME, folder)["commit"] == "abc, def"
+    assert train.made(NAME, folder)["commit"] == "abc, def"
+    assert train.made(NAME, train.run_of(NAME, 1))["commit"] == "def"
+    assert not folder.exists()  # it is for the run to make
+
+
+def test_a_run_that_fails_ends_it(train, monkeypatch):
+    def failing(command, **options):
+        return subprocess.CompletedProcess(command, 2, "")
+
+    monkeypatch.setattr(subprocess, "run", failing)
+    monkeypatch.setattr("sys.argv", ["train.py", NAME])
+    with pytest.raises(SystemExit) as stopped:
+        train.main()
+    assert stopped.value.code == 2
+    assert not (train.HERE / NAME / "results.json").exists()
+
+
+def test_a_folder_of_data_is_of_one_data_set(train, monkeypatch, capsys):
+    (train.HERE / "attention.cmudict").mkdir()
+    recipe = (ZOO / "attention.cmudict" / "recipe.toml").read_text()
+    (train.HERE / "attention.cmudict" / "recipe.toml").write_text(recipe)
+    monkeypatch.setattr("sys.argv", ["train.py", "--data-dir", "here"])
+    with pytest.raises(SystemExit):
+        train.main()
+    assert "expected NAMEs of one data set, got cmudict, dates" in capsys.readouterr().err
