@@ -624,6 +624,12 @@ def serve(
     grpc_port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any.")] = 8500,
     grpc: Annotated[bool, typer.Option(help="Serve gRPC too; needs keras-attn[serving].")] = True,
     max_megabytes: Annotated[int, typer.Option(min=1, help="Of a request.")] = 16,
+    warm_up: Annotated[
+        bool, typer.Option(help="Answer a version's warm-up requests before it serves.")
+    ] = False,
+    grace: Annotated[
+        float, typer.Option(min=0, help="Seconds to answer what has begun when it is stopped.")
+    ] = 30.0,
 ) -> None:
     """Serve an exported model on this machine by TF Serving's REST and gRPC.
 
@@ -637,17 +643,17 @@ def serve(
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
-    servable = Servable(path, name, _tell)
+    servable = Servable(path, name, _tell, warm_up)
     ports = rest_port, grpc_port if grpc else None
     try:
-        started = Server(servable, *ports, host=host, max_bytes=max_megabytes * 2**20)
+        server = Server(servable, *ports, host=host, max_bytes=max_megabytes * 2**20)
     except ImportError as error:
         raise Stop(f"{error}; or serve REST alone: --no-grpc") from error
-    with started as server:
-        also = f", gRPC {host}:{server.grpc_port}" if grpc else ""
-        _tell(f"REST http://{host}:{server.rest_port}/v1/models/{servable.name}{also}")
-        stopped.wait()
-        _tell("stopping")
+    also = f", gRPC {host}:{server.grpc_port}" if grpc else ""
+    _tell(f"REST http://{host}:{server.rest_port}/v1/models/{servable.name}{also}")
+    stopped.wait()
+    _tell("stopping")
+    server.stop(grace)
 
 
 @app.command()
@@ -657,6 +663,7 @@ def check(
     model: Annotated[
         str | None, typer.Option(help="By default the name that the folder gives it.")
     ] = None,
+    version: Annotated[int | None, typer.Option(help="By default the newest.")] = None,
 ) -> None:
     """Ask a running server what a model answered before it was exported, and report differences."""
     _import_quietly()
@@ -664,7 +671,7 @@ def check(
 
     folder = _newest(folder)
     rows = checking.golden(folder)
-    client = Client(url, model or checking.name(folder))
+    client = Client(url, model or checking.name(folder), version=version)
     try:
         found = list(checking.differences(client, rows))
     except ServerError as error:

@@ -23,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # several processes share it
@@ -137,6 +138,18 @@ def medians(found: dict) -> dict[str, float]:
     return {b: statistics.median(times) for b, times in found.get("milliseconds", {}).items()}
 
 
+def faults(kernels: dict[str, dict], gpu: bool) -> Iterator[str]:
+    """Yield what is not as it should be."""
+    for kernel, found in kernels.items():
+        for said in (found, found["check"], found["ran"]):
+            if "failed" in said:
+                yield f"{kernel}: {said['failed']}"
+        if found["equal"] < found["texts"]:
+            yield f"{kernel}: {found['equal']} of {found['texts']} texts are equal"
+        if bool(found["ran"].get("cudnn_calls")) != (gpu and kernel != "cpu"):
+            yield f"{kernel}: cuDNN's kernel ran {found['ran'].get('cudnn_calls')} times"
+
+
 def main():
     """Measure, and write the results."""
     import tensorflow as tf
@@ -179,13 +192,15 @@ def main():
             shown = {key: value for key, value in results["kernels"][kernel].items()}
             shown.pop("milliseconds", None)
             print(kernel, json.dumps(shown, indent=1), flush=True)
+    wrong = list(faults(results["kernels"], bool(gpus)))
     if not gpus:
         print("a rehearsal: nothing is written")
-        return
+        raise SystemExit("\n".join(wrong) or 0)
     (HERE / "gpu").mkdir(exist_ok=True)
     file = HERE / "gpu" / f"{re.sub(r'[^a-z0-9]+', '_', device.lower())}.json"
     file.write_text(json.dumps(results, indent=1) + "\n")
     print(f"wrote {file}")
+    raise SystemExit("\n".join(wrong) or 0)
 
 
 if __name__ == "__main__":

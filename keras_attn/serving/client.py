@@ -86,10 +86,15 @@ class Client:
         """Run a signature: arrays in, arrays out, texts as bytes.
 
         Raises:
-            ServerError: what the server says, UNAVAILABLE if there is none, and DEADLINE_EXCEEDED
-                if it takes too long.
+            ServerError: what the server says, UNAVAILABLE if there is none, DEADLINE_EXCEEDED if it
+                takes too long, and INVALID_ARGUMENT for a number that an input has no room for.
         """
-        return self._transport.predict(self._model, self._version, signature, inputs)
+        return self._asked(self._version, signature, inputs)
+
+    def _asked(self, version, signature, inputs):
+        """Ask a version; of any transport the same inputs mean the same."""
+        typed = {name: _typed(name, value) for name, value in inputs.items()}
+        return self._transport.predict(self._model, version, signature, typed)
 
     def generate(
         self,
@@ -221,18 +226,22 @@ class Client:
     def stream(self, source: str, *, max_length: int | None = None) -> Iterator[str]:
         """Yield the tokens of a target as they come, without EOS: greedily, one request each.
 
+        All requests go to the version that is the newest when it begins, or to that of the client.
+
         Raises:
             ValueError: the client was made without `folder`.
         """
         codec = self._tokenisers()
         (row,) = codec.source_ids([source]).to_list()
         ids = [*row[: self._about["max_source"] - 1], EOS]
-        given = self.predict("encode", source_ids=[ids], source_lengths=[len(ids)])
+        version = self._transport.newest(self._model) if self._version is None else self._version
+        inputs = {"source_ids": [ids], "source_lengths": [len(ids)]}
+        given = self._asked(version, "encode", inputs)
         token = BOS if len(ids) > 1 else EOS  # a source without tokens has no target
         for _ in range(min(max_length or LONGEST, self._about["max_target"])):
             if token == EOS:
                 return
-            found = self.predict("step", token=[token], **given)
+            found = self._asked(version, "step", {"token": [token], **given})
             token = int(found["logits"][0, EOS:].argmax()) + EOS
             given |= {name: x for name, x in found.items() if name.startswith("state_")}
             if token != EOS:
@@ -266,12 +275,23 @@ class _Rest:
         path += "" if version is None else f"/versions/{version}"
         columns = {name: _as_json(value) for name, value in inputs.items()}
         body = json.dumps({"signature_name": signature, "inputs": columns}).encode()
-        request = urllib.request.Request(
-            f"{path}:predict", body, {"Content-Type": "application/json"}
-        )
+        outputs = self._opened(f"{path}:predict", body, lambda answer: answer["outputs"])
+        if not isinstance(outputs, dict):
+            outputs = {"score": outputs}  # the one signature of ours with a single output
+        return {name: _as_array(name, value) for name, value in outputs.items()}
+
+    def newest(self, model):
+        """Return the newest version that answers."""
+        path = f"{self._url}/v1/models/{urllib.parse.quote(model)}"
+        states = self._opened(path, None, lambda answer: answer["model_version_status"])
+        return _newest([(int(one["version"]), one["state"] == "AVAILABLE") for one in states])
+
+    def _opened(self, url, body, read):
+        """Ask, and return what `read` takes from the JSON of the answer."""
+        request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
         try:
             with urllib.request.urlopen(request, timeout=self._timeout) as response:
-                outputs = json.load(response)["outputs"]
+                return read(json.load(response))
         except (ValueError, LookupError, TypeError, http.client.HTTPException) as error:
             what = f"{self._url}: no answer of a model's server: {error!r}"
             raise ServerError("UNAVAILABLE", what) from error
@@ -285,9 +305,6 @@ class _Rest:
             raise ServerError(code, f"{self._url}: {error.reason}") from error
         except OSError as error:
             raise ServerError("UNAVAILABLE", f"{self._url}: {error}") from error
-        if not isinstance(outputs, dict):
-            outputs = {"score": outputs}  # the one signature of ours with a single output
-        return {name: _as_array(value) for name, value in outputs.items()}
 
 
 class _Grpc:
@@ -296,13 +313,20 @@ class _Grpc:
     def __init__(self, url: str, timeout: float):
         try:
             import grpc
-            from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+            from tensorflow_serving.apis import (
+                get_model_status_pb2,
+                model_service_pb2_grpc,
+                predict_pb2,
+                prediction_service_pb2_grpc,
+            )
         except ImportError as error:
             raise ImportError(rpc.NEEDS) from error
         self._error, self._request = grpc.RpcError, predict_pb2.PredictRequest
         unlimited = [("grpc.max_receive_message_length", -1)]
         channel = grpc.insecure_channel(url.removeprefix("grpc://"), unlimited)
         self._stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        self._models = model_service_pb2_grpc.ModelServiceStub(channel)
+        self._status = get_model_status_pb2
         self._timeout = timeout
 
     def predict(self, model, version, signature, inputs):
@@ -314,12 +338,23 @@ class _Grpc:
         if version is not None:
             request.model_spec.version.value = version
         for name, value in inputs.items():
-            request.inputs[name].CopyFrom(tf.make_tensor_proto(_typed(name, value)))
+            request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+        response = self._called(self._stub.Predict, request)
+        return {name: tf.make_ndarray(tensor) for name, tensor in response.outputs.items()}
+
+    def newest(self, model):
+        """Return the newest version that answers."""
+        request = self._status.GetModelStatusRequest()
+        request.model_spec.name = model
+        states = self._called(self._models.GetModelStatus, request).model_version_status
+        available = self._status.ModelVersionStatus.AVAILABLE
+        return _newest([(one.version, one.state == available) for one in states])
+
+    def _called(self, method, request):
         try:
-            response = self._stub.Predict(request, self._timeout)
+            return method(request, self._timeout)
         except self._error as error:
             raise ServerError(error.code().name, error.details()) from error
-        return {name: tf.make_ndarray(tensor) for name, tensor in response.outputs.items()}
 
 
 class _Local:
@@ -342,11 +377,25 @@ class _Local:
         except ValueError as error:
             raise ServerError("INVALID_ARGUMENT", str(error)) from error
 
+    def newest(self, model):
+        """Return none: there is one version."""
+
+
+def _newest(states):
+    """Return the largest number of those that are available."""
+    numbers = [number for number, available in states if available]
+    if not numbers:
+        raise ServerError("UNAVAILABLE", "no version of the model is available")
+    return max(numbers)
+
 
 TRANSPORTS: dict[str, Any] = {"http": _Rest, "https": _Rest, "grpc": _Grpc, "file": _Local}
 TYPES = {"seed": np.int64, "temperature": np.float32, "top_p": np.float32}
 TYPES |= {"length_penalty": np.float32}
+TYPES |= dict.fromkeys(("source_ids", "source_lengths", "token"), np.int32)
+TYPES |= dict.fromkeys(("beam_size", "max_length", "top_k"), np.int32)
 TEXTS = ("source", "target")
+ANSWERED = ("target", "source_tokens", "target_tokens")  # outputs of text
 
 
 def _typed(name, value):
@@ -357,9 +406,19 @@ def _typed(name, value):
             array.flat[i] = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
         return array
     array = np.asarray(value)
-    if array.dtype.kind in "iu" or name in TYPES:
-        return array.astype(TYPES.get(name, np.int32))
-    return array
+    wanted = np.dtype(TYPES.get(name, array.dtype))
+    if wanted == array.dtype or not array.size:
+        return array.astype(wanted)
+    whole = wanted.kind == "i"
+    limits = np.iinfo(wanted) if whole else np.finfo(wanted)
+    numbers = array.dtype.kind in ("iuO" if whole else "iufO") and all(
+        isinstance(number, int if whole else int | float)
+        and (number != number or limits.min <= number <= limits.max or abs(number) == np.inf)
+        for number in array.ravel().tolist()
+    )
+    if not numbers:
+        raise ServerError("INVALID_ARGUMENT", f"{name}: {value!r:.60} is not of type {wanted}")
+    return array.astype(wanted)
 
 
 def _as_json(value):
@@ -373,9 +432,9 @@ def _as_json(value):
     return value
 
 
-def _as_array(value):
+def _as_array(name, value):
     """Return an output of JSON as an array; texts as bytes."""
-    array = np.array(value)
+    array = np.array(value, object if name in ANSWERED and not np.size(value) else None)
     if array.dtype.kind != "U":
         return array.astype(np.float32) if array.dtype.kind == "f" else array
     array = np.array(value, object)

@@ -9,6 +9,7 @@ locks to a machine, so others' folders stay.)
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import platform
@@ -27,6 +28,7 @@ except ImportError:  # no POSIX: what killed exports leave behind stays there
 
 HOST = re.sub(r"[^\w-]", "_", platform.node(), flags=re.ASCII) or "localhost"
 ASIDE = re.compile(r"\.(.+)\.[0-9a-f]{32}\.([\w-]+)\.keras_attn", re.ASCII)
+AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of linux/fcntl.h and linux/fs.h
 REPLACED, REMOVED = "replaced", "removed"  # versions set aside
 
 
@@ -184,6 +186,19 @@ def _lock(handle: int) -> bool:
     return True
 
 
+def _exchanged(one: Path, other: Path) -> bool:
+    """Exchange two folders in one step, so that there is one at each moment, where that is known.
+
+    Linux and its file systems can, by renameat2(2); elsewhere there is a moment between two
+    renames, and a process that is killed there leaves what it replaced aside.
+    """
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError, TypeError):
+        return False
+    return rename(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE) == 0
+
+
 def _rename(aside: Path, path: Path, overwrite: bool) -> None:
     """Put what is complete in its place; what was there goes, but not before."""
     if not os.path.lexists(path):
@@ -192,6 +207,8 @@ def _rename(aside: Path, path: Path, overwrite: bool) -> None:
     if not overwrite:
         raise FileExistsError(f"filepath: {str(path)!r} was made meanwhile; nothing was written.")
     _check_replaceable(path)
+    if path.is_dir() and _exchanged(aside, path):
+        return  # what was there is now aside, and goes with that
     with _folder_beside(path) as old:
         try:
             with contextlib.suppress(FileNotFoundError):  # another process has just replaced it

@@ -35,7 +35,8 @@ STATUS = {  # of HTTP, by code
     "UNAVAILABLE": 503,
     "DEADLINE_EXCEEDED": 504,
 }
-PATH = re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d+))?(?:(:predict)|/(metadata))?")
+PATH = re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d+))?(?:(:predict)|/(metadata))?", re.ASCII)
+LARGEST = 2**63 - 1  # version
 MOST_AXES = 8  # of a tensor of a request
 KINDS: dict[str, tuple[type, ...]] = {
     "float": (int, float),
@@ -61,10 +62,14 @@ def said(message: str) -> bytes:
 
 
 def _answer(servable, method, path, body):
+    if not path.startswith("/v1/"):
+        raise Refused("NOT_FOUND", f"Not found: {path:.200}")
     found = PATH.fullmatch(path)
     predicts = found and found[3]
     if not found or method != ("POST" if predicts else "GET"):
-        raise Refused("INVALID_ARGUMENT", f"Malformed request: {method} {path}")
+        raise Refused("INVALID_ARGUMENT", f"Malformed request: {method} {path:.200}")
+    if len(found[2] or "") > 19 or int(found[2] or 0) > LARGEST:
+        raise Refused("INVALID_ARGUMENT", f"Failed to convert version: {found[2]:.40}")
     number = int(found[2]) if found[2] else None
     version = servable.version(urllib.parse.unquote(found[1]), number)
     if predicts:

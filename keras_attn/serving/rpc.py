@@ -11,7 +11,7 @@ import tensorflow as tf
 from keras_attn.serving.servable import Refused, Servable, answered
 
 THREADS = 16
-MOST_ELEMENTS = 2**26  # of a tensor of a request
+ELEMENT = 4  # bytes of most numbers
 FIELDS = {"float32": "float_val", "int32": "int_val", "int64": "int64_val"}
 NEEDS = "gRPC needs tensorflow-serving-api: pip install 'keras-attn[serving]'"
 
@@ -65,7 +65,7 @@ def started(servable: Servable, host: str, port: int, max_bytes: int) -> tuple[A
             """Run a signature."""
             try:
                 version = version_of(request.model_spec)
-                outputs = predicted(version.session, request)
+                outputs = predicted(version.session, request, max_bytes)
             except Refused as refused:
                 abort(context, refused)
             response = predict_pb2.PredictResponse()
@@ -139,8 +139,11 @@ def signature_of(request) -> str:
     return request.model_spec.signature_name or "serving_default"
 
 
-def predicted(session, request) -> dict[str, Any]:
+def predicted(session, request, max_bytes: int) -> dict[str, Any]:
     """Run the signature that a `PredictRequest` asks for, and return its outputs.
+
+    A few bytes of a request may stand for many equal elements; here for no more than `max_bytes`
+    would hold if each were written down.
 
     Raises:
         Refused: unknown names, tensors that are not as the signature says, or what TensorFlow says.
@@ -157,17 +160,19 @@ def predicted(session, request) -> dict[str, Any]:
         message = f"output tensor alias not found in signature: {unknown[0]}"
         raise Refused("INVALID_ARGUMENT", message)
     for key, tensor in request.inputs.items():
-        _check_size(key, tensor)
+        _check_size(key, tensor, max_bytes)
     given = {key: tensor.SerializeToString() for key, tensor in request.inputs.items()}
     return dict(answered(session.run_protos, name, given, wanted or None))
 
 
-def _check_size(key, tensor) -> None:
+def _check_size(key, tensor, max_bytes) -> None:
     """Refuse a tensor in which a few bytes stand for as many elements as one likes."""
     sizes = [axis.size for axis in tensor.tensor_shape.dim]
-    if math.prod(sizes) > MOST_ELEMENTS:
-        message = f"{key}: a tensor of {sizes} has more than {MOST_ELEMENTS} elements"
+    number, texts = math.prod(sizes), len(tensor.string_val)
+    if tensor.dtype == tf.string.as_datatype_enum:
+        if number != texts:  # TensorFlow repeats the last
+            raise Refused("INVALID_ARGUMENT", f"{key}: {texts} texts in a tensor of {sizes}")
+    elif number > max_bytes // ELEMENT:
+        most = max_bytes // ELEMENT
+        message = f"{key}: a tensor of {sizes} has more than {most} elements"
         raise Refused("INVALID_ARGUMENT", message)
-    texts = len(tensor.string_val)
-    if texts and math.prod(sizes) > texts:  # TensorFlow repeats the last
-        raise Refused("INVALID_ARGUMENT", f"{key}: {texts} texts in a tensor of {sizes}")

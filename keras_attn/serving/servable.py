@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
-from keras_attn.serving.session import Session, SessionError, tf_text_libraries
+from keras_attn.serving.session import Session, SessionError, fields, tf_text_libraries
 
 
 class Refused(Exception):
@@ -47,20 +48,29 @@ class Servable:
     """A model that is served by name; it follows its folder, as TF Serving does.
 
     A version that appears with a larger number takes the place of the one before, which answers
-    what it has begun. One that does not load is said, and not taken until its files change.
+    what it has begun; if that is removed, the newest that is left does. The last one is served on.
+    One that does not load is said, and not taken until its files change.
 
     Args:
         path: A folder of numbered versions, or one version.
         name: String; None for that of `keras_attn.json`, or else the folder's.
         tell: Function of a string, which is told of versions.
+        warm_up: Whether a version answers its warm-up requests before it serves; one that cannot
+            does not load. TF Serving always does that.
 
     Raises:
         FileNotFoundError: there is no exported model.
         SessionError: none of them loads.
     """
 
-    def __init__(self, path: Any, name: str | None = None, tell: Callable[[str], None] = print):
-        self.path, self._tell = Path(path).absolute(), tell
+    def __init__(
+        self,
+        path: Any,
+        name: str | None = None,
+        tell: Callable[[str], None] = print,
+        warm_up: bool = False,
+    ):
+        self.path, self._tell, self._warm_up = Path(path).absolute(), tell, warm_up
         self._failed: dict[Path, list] = {}
         found = list(self._versions())
         if not found:
@@ -68,7 +78,7 @@ class Servable:
                 f"path: there is no exported model in {str(path)!r}: neither a saved_model.pb nor "
                 "numbered folders with one."
             )
-        self._now = self._first(found) or _loaded(found[0])  # which says what is wrong with it
+        self._now = self._first(found) or self._loaded(found[0])  # which says what is wrong with it
         self.name = name or _about(self._now.path).get("name") or self.path.name
         self._stopped = threading.Event()
         tell(f"serving version {self._now.number} of {self.name!r}")
@@ -91,9 +101,10 @@ class Servable:
                 self._tell(f"{self.path}: {type(error).__name__}: {error}")
 
     def look(self) -> None:
-        """Load the newest version, if it is newer than what is served."""
-        newer = [path for path in self._versions() if _number(path) > self._now.number]
-        found = self._first(newer)
+        """Load the newest version, if it is newer than what is served, or that is gone."""
+        there = list(self._versions())
+        gone = self._now.path not in there
+        found = self._first([path for path in there if gone or _number(path) > self._now.number])
         if found:
             self._now = found  # the one before is freed with its last request
             self._tell(f"serving version {self._now.number} of {self.name!r}")
@@ -105,11 +116,17 @@ class Servable:
             if self._failed.get(path) == stamp:
                 continue
             try:
-                return _loaded(path)
+                return self._loaded(path)
             except Exception as error:  # whatever is wrong with its files
                 self._failed[path] = stamp
                 self._tell(f"version {path.name} does not load, and is left out: {error}")
         return None
+
+    def _loaded(self, path: Path) -> Version:
+        version = _loaded(path)
+        if self._warm_up:
+            warmed_up(version)
+        return version
 
     def stop(self) -> None:
         """Follow no more."""
@@ -146,6 +163,35 @@ def _loaded(path: Path) -> Version:
     found = saved.meta_graphs[0].signature_def
     raw = {name: definition.SerializeToString() for name, definition in found.items()}
     return Version(_number(path), path, session, raw)
+
+
+def warmed_up(version: Version) -> int:
+    """Have a version answer its warm-up requests, as servers do; return their number.
+
+    Raises:
+        SessionError: one is not answered.
+        ValueError: the file is damaged, or holds something else.
+    """
+    file = version.path / "assets.extra" / "tf_serving_warmup_requests"
+    if not file.is_file():
+        return 0
+    try:
+        requests = [_request(record.numpy()) for record in tf.data.TFRecordDataset(str(file))]
+    except (tf.errors.DataLossError, KeyError, TypeError, IndexError, UnicodeDecodeError) as error:
+        raise ValueError(f"warm-up requests: {type(error).__name__}: {error}") from error
+    if not requests:
+        raise ValueError("warm-up requests: there are none in the file")
+    for signature, inputs in requests:
+        version.session.run_protos(signature, inputs)
+    return len(requests)
+
+
+def _request(record: bytes) -> tuple[str, dict[str, bytes]]:
+    """Return signature and tensors of a `PredictionLog`: predict_log, request, spec and inputs."""
+    parts = list(fields(dict(fields(dict(fields(record))[6]))[1]))
+    spec = dict(fields(next(value for number, value in parts if number == 1)))
+    inputs = [dict(fields(value)) for number, value in parts if number == 2]
+    return spec[3].decode(), {entry[1].decode(): entry[2] for entry in inputs}
 
 
 def _stamp(path: Path) -> list:

@@ -19,6 +19,7 @@ MAX_BYTES = 16 * 2**20
 SECONDS = 60  # that a client may take to send a request
 DRAINED = 256 * 2**20  # bytes of a refused request that are read, so that its client hears of it
 CHUNK = 2**16
+GRACE = 30.0  # seconds in which a server that stops answers what it has begun
 
 
 class Server:
@@ -67,8 +68,11 @@ class Server:
         for thread in self._threads:
             thread.start()
 
-    def stop(self, grace: float = 5.0) -> None:
-        """Take no more requests, and wait up to `grace` seconds for those under way."""
+    def stop(self, grace: float = GRACE) -> None:
+        """Take no more requests, and wait up to `grace` seconds for those under way.
+
+        What is not answered by then is cut off.
+        """
         self.servable.stop()
         ended = self._grpc.stop(grace) if self._grpc else None
         self._http.stopping = True
@@ -160,12 +164,17 @@ def _handler(servable, max_bytes):
             return understood and not stops
 
         def do_GET(self):  # noqa: N802
-            """Answer status and metadata."""
-            self._answer(b"")
+            """Answer any method; a body without a length there is none."""
+            self._take(self.headers.get("Content-Length", "0"))
+
+        do_HEAD = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = do_GET  # noqa: N815
 
         def do_POST(self):  # noqa: N802
             """Answer predictions."""
-            size = self.headers.get("Content-Length", "")
+            self._take(self.headers.get("Content-Length", ""))
+
+        def _take(self, size):
+            """Read a request of a size, and answer it."""
             if not size.isdecimal():
                 self._refuse(411, "a request needs a Content-Length")
             elif len(size) > 18 or int(size) > max_bytes:
@@ -212,7 +221,8 @@ def _handler(servable, max_bytes):
             if self.close_connection:
                 self.send_header("Connection", "close")
             self.end_headers()
-            self.wfile.write(body)
+            if self.command != "HEAD":
+                self.wfile.write(body)
 
         def log_message(self, *_):
             """Say nothing of requests."""

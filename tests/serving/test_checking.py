@@ -34,6 +34,17 @@ def test_equal_answers_have_no_differences():
     assert list(checking.differences(Server(), ROWS)) == []
 
 
+def test_another_model_is_said():
+    class Other(Server):
+        def predict(self, signature="serving_default", **inputs):
+            found = super().predict(signature, **inputs)
+            return {"scores": found["score"]} if signature == wrong else found
+
+    for wrong, output in (("serving_default", "target"), ("ids", "target_ids")):
+        (found,) = checking.differences(Other(), ROWS)
+        assert found.startswith(f"{wrong}: {output}: expected {len(ROWS)} rows")
+
+
 def test_what_differs_is_said():
     texts = {"target": np.array([b"", b"x z"], object), "score": np.array([-1, float("nan")])}
     ids = {"target_ids": np.array([[2, 0, 0], [7, 2, 0]]), "score": np.array([-1.1, -9.0])}

@@ -34,6 +34,70 @@ def both(request, served):
     return model, Client(url, "letters", folder=path)
 
 
+class Rolling:
+    """A server whose newest version changes from request to request."""
+
+    def __init__(self, transport):
+        self.transport, self.number, self.asked = transport, 7, []
+
+    def newest(self, model):
+        assert model == "letters"
+        self.number += 1
+        return self.number - 1
+
+    def predict(self, model, version, signature, inputs):
+        self.asked.append((version, signature))
+        return self.transport.predict(model, None, signature, inputs)
+
+
+def test_a_stream_stays_with_one_version(both):
+    model, client = both
+    rolling = Rolling(client._transport)
+    client._transport = rolling
+    try:
+        assert list(client.stream("abc")) == list(model.stream("abc"))
+    finally:
+        client._transport = rolling.transport
+    assert {version for version, _ in rolling.asked} == {7}
+    assert [signature for _, signature in rolling.asked][:2] == ["encode", "step"]
+
+
+def test_the_newest_version_is_found(both):
+    _, client = both
+    newest = client._transport.newest("letters")
+    assert newest == (None if type(client._transport).__name__ == "_Local" else 1)
+    if newest:
+        with pytest.raises(ServerError, match="NOT_FOUND"):
+            client._transport.newest("others")
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        {"source": ["a"], "beam_size": [2**32 + 1], "max_length": [3], "length_penalty": [0.0]},
+        {"source": ["a"], "beam_size": [1], "max_length": [2**31], "length_penalty": [0.0]},
+        {"source": ["a"], "beam_size": [1], "max_length": [3.0], "length_penalty": [0.0]},
+        {"source": ["a"], "beam_size": [2**70], "max_length": [3], "length_penalty": [0.0]},
+        {"source": ["a"], "beam_size": [1], "max_length": [3], "length_penalty": [1e300]},
+        {"source": ["a"], "beam_size": ["1"], "max_length": [3], "length_penalty": [0.0]},
+        {"source": ["a"], "beam_size": [True], "max_length": [3], "length_penalty": [0.0]},
+    ],
+)
+def test_numbers_that_an_input_has_no_room_for_are_refused(both, inputs):
+    with pytest.raises(ServerError, match="INVALID_ARGUMENT: .* is not of type"):
+        both[1].predict("options", **inputs)
+
+
+def test_all_transports_take_the_same(both):
+    model, client = both
+    assert client.generate("\ud800") == client.generate(b"\xed\xa0\x80")
+    found = client.predict(source=[])
+    assert found["target"].dtype == object and found["target"].shape == (0,)
+    penalty = {"beam_size": [1], "max_length": [3], "length_penalty": [float("inf")]}
+    if type(client._transport).__name__ != "_Rest":  # JSON knows none
+        assert len(client.predict("options", source=["a"], **penalty)["target"]) == 1
+
+
 @pytest.mark.filterwarnings("ignore:.* were longer than")
 @pytest.mark.parametrize(
     ("options", "beams"),

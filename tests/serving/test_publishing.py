@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from keras_attn import serving
+from keras_attn.serving import publishing
 from keras_attn.serving.publishing import (
     HOST,
     REPLACED,
@@ -25,7 +26,13 @@ import os, signal, sys
 from pathlib import Path
 from keras_attn.serving import publishing
 where, when = Path(sys.argv[1]), sys.argv[2]
-rename = os.rename
+rename, exchanged = os.rename, publishing._exchanged
+def exchanging(one, other):
+    if when != "exchanging":
+        return False
+    assert exchanged(one, other)
+    os.kill(os.getpid(), signal.SIGKILL)
+publishing._exchanged = exchanging
 def dying(source, target):
     rename(source, target)
     if when == "replacing" and Path(target).name == publishing.REPLACED:
@@ -79,6 +86,21 @@ def test_what_a_killed_process_left_is_cleared_and_the_old_version_kept(tmp_path
     assert sorted(os.listdir(tmp_path)) == ["1", "2"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs renameat2")
+def test_one_version_is_there_at_each_moment(tmp_path):
+    version(tmp_path / "1", "old")
+    found = subprocess.run([sys.executable, "-c", KILLED, tmp_path, "exchanging"])
+    assert found.returncode == -9
+    assert (tmp_path / "1" / "saved_model.pb").read_text() == "new"
+    (left,) = (name for name in os.listdir(tmp_path) if name.startswith("."))
+    assert (tmp_path / left / "saved_model.pb").read_text() == "old"
+    with published(tmp_path / "1", overwrite=True) as aside:
+        assert sorted(os.listdir(tmp_path)) == sorted(["1", aside.name])
+        (aside / "saved_model.pb").write_text("newer")
+    assert os.listdir(tmp_path) == ["1"]
+    assert (tmp_path / "1" / "saved_model.pb").read_text() == "newer"
+
+
 def test_what_is_being_written_and_what_is_not_ours_is_left_alone(tmp_path):
     others = [".git", ".1.notes", "1." + 32 * "0", ".cache." + 32 * "d", LEFT + ".new"]
     others.append(LEFT.replace(HOST, "elsewhere"))  # its locks may not be seen here
@@ -104,6 +126,7 @@ def test_a_version_that_came_meanwhile_is_not_replaced_by_an_older_one(tmp_path)
 @pytest.mark.parametrize("twice", [False, True])
 def test_the_old_version_outlives_whatever_stops_a_replacement(tmp_path, monkeypatch, error, twice):
     version(tmp_path / "1", "old")
+    monkeypatch.setattr(publishing, "_exchanged", lambda one, other: False)
     rename, calls = os.rename, []
 
     def failing(source, target):

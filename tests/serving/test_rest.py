@@ -104,12 +104,17 @@ def test_paths(servable):
     for path, status in {
         "/v1/models/x:predict": 404,
         "/v1/models/letters/versions/6:predict": 404,
+        f"/v1/models/letters/versions/{2**63 - 1}:predict": 404,
+        f"/v1/models/letters/versions/{2**63}:predict": 400,
+        f"/v1/models/letters/versions/{'1' * 5000}:predict": 400,
+        "/v1/models/letters/versions/١:predict": 400,
+        "/predict": 404,
     }.items():
         assert asked(servable, {"inputs": ["a"]}, path)[0] == status
     for method, path in (
         ("GET", "/v1/models/letters:predict"),
         ("POST", "/v1/models/letters"),
-        ("GET", "/"),
+        ("GET", "/v1/"),
         ("POST", "/v1/models/letters:classify"),
     ):
         status, answer = asked(servable, {}, path, method)

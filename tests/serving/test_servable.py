@@ -48,6 +48,38 @@ def test_it_serves_the_newest_version(exported, tmp_path):
     assert Servable(exported, "mine", told.append).version("mine").number == 3
 
 
+def test_it_goes_back_when_its_version_is_removed(exported, tmp_path):
+    told = []
+    for name in ("1", "2"):
+        shutil.copytree(exported, tmp_path / name)
+    servable = Servable(tmp_path, "letters", tell=told.append)
+    shutil.rmtree(tmp_path / "2")
+    servable.look()
+    assert servable.version("letters").number == 1 and len(told) == 2
+    shutil.rmtree(tmp_path / "1")
+    servable.look()
+    assert servable.version("letters").number == 1 and len(told) == 2  # it is all there is
+    assert len(servable.version("letters").session.run(source=["a"])["target"]) == 1
+
+
+def test_a_version_may_have_to_answer_its_warm_up_requests(exported, tmp_path):
+    told = []
+    for name in ("1", "2", "3"):
+        shutil.copytree(exported, tmp_path / name)
+    place = "assets.extra/tf_serving_warmup_requests"
+    (tmp_path / "3" / place).write_bytes(b"garbage")
+    raw = (tmp_path / "2" / place).read_bytes()
+    (tmp_path / "2" / place).write_bytes(raw[:-30] + b"x" + raw[-29:])
+    servable = Servable(tmp_path, "letters", told.append, warm_up=True)
+    assert servable.version("letters").number == 1
+    assert ["left out" in line and "warm-up" in line for line in told] == [True, True, False]
+    signatures = len(servable.version("letters").session.signatures)
+    assert servable_module.warmed_up(servable.version("letters")) == signatures
+    (tmp_path / "1" / place).unlink()
+    assert servable_module.warmed_up(servable.version("letters")) == 0
+    assert Servable(tmp_path, "letters", told.append).version("letters").number == 3
+
+
 def test_what_is_not_there_is_refused(exported, tmp_path):
     servable = Servable(exported, tell=lambda _: None)
     for name, number, asked in (("x", None, r"Latest\(x\)"), ("letters", 4, r"letters, 4\)")):

@@ -61,6 +61,24 @@ def test_requests_are_limited_and_connections_kept(server):
     assert post(server, b'{"inputs": ["abc"]}')[0] == 200  # one who hangs up harms nobody
 
 
+def test_other_methods_and_bodies_are_answered_and_the_connection_kept(server):
+    connection = http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=30)
+    for method, body, path, expected in (
+        ("GET", b"xxxx", "/v1/models/letters", 200),
+        ("PUT", b"{}", PREDICT, 400),
+        ("DELETE", None, "/v1/models/letters", 400),
+        ("HEAD", None, "/v1/models/letters", 400),
+        ("GET", None, "/favicon.ico", 404),
+        ("GET", None, "/v1/models/letters", 200),
+    ):
+        connection.request(method, path, body)
+        response = connection.getresponse()
+        answer = response.read()
+        assert response.status == expected, method
+        assert method == "HEAD" or json.loads(answer)
+    connection.close()
+
+
 def test_many_ask_at_once(server):
     model = small_models.shared("attention")
     words = ["abc"[: i % 4] + "defgh"[i % 5 :] for i in range(40)]
@@ -168,8 +186,22 @@ def test_tensors_that_a_few_bytes_stand_for_are_refused(servable):
     request.inputs["source"].dtype = 7
     request.inputs["source"].string_val.append(b"a")
     request.inputs["source"].tensor_shape.dim.add(size=2**40)
-    with pytest.raises(Refused, match="more than 67108864 elements"):
-        predicted(servable.version("letters").session, request)
+    for number in ([b"a"], []):
+        del request.inputs["source"].string_val[:]
+        request.inputs["source"].string_val.extend(number)
+        with pytest.raises(Refused, match=f"source: {len(number)} texts in a tensor of "):
+            predicted(servable.version("letters").session, request, 2**24)
+    request = predict_pb2.PredictRequest()
+    request.model_spec.signature_name = "ids"
+    for size in (2**22 + 1, 2**40):
+        ids = request.inputs["source_ids"]
+        ids.Clear()
+        ids.dtype = 3
+        ids.int_val.append(5)
+        ids.tensor_shape.dim.add(size=1)
+        ids.tensor_shape.dim.add(size=size)
+        with pytest.raises(Refused, match="source_ids: .* more than 4194304 elements"):
+            predicted(servable.version("letters").session, request, 2**24)
 
 
 def test_a_port_that_is_taken_is_named(servable, server):
