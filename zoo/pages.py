@@ -226,7 +226,9 @@ from keras_attn import zoo
 model = zoo.build("{name}")
 ```
 
-`model.export("served/{name.replace(".", "_")}/1")` makes of it what TensorFlow Serving loads.
+`model.export("served/{name.replace(".", "_")}/1")` makes of it what TensorFlow Serving loads: run
+on CPUs through TensorFlow's C++ session, which that uses, and neither under
+`tensorflow_model_server` itself nor on a GPU yet.
 """
 
 

@@ -1,4 +1,4 @@
-"""One export through every loader there is, from a copy that nobody may write to."""
+"""One export through every loader there is, from a copy that nobody may write to, nor does."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import pytest
 import small_models
 import tensorflow as tf
 
-from keras_attn.serving import placement
+from keras_attn.serving import placement, rpc, session
+from keras_attn.serving.servable import Servable
 
 WORDS = ["abc", "", "hello", "é", "x" * 40]
 SOURCE = Path(__file__).parent.parent / "loader.cc"
@@ -34,9 +35,17 @@ def path(tmp_path_factory):
         for name in files:
             os.chmod(Path(place) / name, 0o444)
         os.chmod(place, 0o555)
+    before = listing(copy)  # who is root may write all the same
     yield copy
+    assert listing(copy) == before
     for place, _, _ in os.walk(copy):
         os.chmod(place, 0o755)
+
+
+def listing(folder):
+    """Return names, sizes and times of all that is in a folder."""
+    found = ((path, path.stat()) for path in sorted(folder.rglob("*")))
+    return [(str(path), about.st_size, about.st_mtime_ns) for path, about in found]
 
 
 def same(targets, scores, expected):
@@ -72,3 +81,35 @@ def test_the_loader_of_version_1(path, expected):
         names = [signature.outputs[key].name for key in ("target", "score")]
         found = session.run(names, {signature.inputs["source"].name: WORDS})
     same(found[0], found[1], expected)
+
+
+def test_the_c_api(path, expected):
+    script = Path(__file__).parent.parent / "check_export.py"
+    command = [sys.executable, script, session.__file__, path]
+    done = subprocess.run(command, capture_output=True, text=True, cwd="/")
+    assert done.returncode == 0, done.stderr[-2000:]
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import session; session.main(sys.argv[2:])"
+    folder = Path(session.__file__).parent
+    for word, target in zip(WORDS[:3], expected[0][:3], strict=True):
+        done = subprocess.run(
+            [sys.executable, "-c", code, folder, path, word],
+            capture_output=True,
+            text=True,
+            cwd="/",
+        )
+        assert done.stdout.rstrip("\n").split("\t")[0] == target, done.stderr[-2000:]
+
+
+def test_the_official_stubs(path, expected):
+    import grpc
+    from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+
+    server, port = rpc.started(Servable(path, "letters", lambda _: None), "127.0.0.1", 0, 10_000)
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        request = predict_pb2.PredictRequest()
+        request.model_spec.name = "letters"
+        request.inputs["source"].CopyFrom(tf.make_tensor_proto(WORDS))
+        outputs = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request, 60)
+        targets, scores = (tf.make_ndarray(outputs.outputs[key]) for key in ("target", "score"))
+        same(targets, scores, expected)
+    server.stop(None)
