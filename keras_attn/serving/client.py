@@ -405,7 +405,10 @@ def _typed(name, value):
         for i, text in enumerate(array.flat):
             array.flat[i] = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
         return array
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError as error:  # lists of unequal lengths
+        raise ServerError("INVALID_ARGUMENT", f"{name}: {error}") from error
     wanted = np.dtype(TYPES.get(name, array.dtype))
     if wanted == array.dtype or not array.size:
         return array.astype(wanted)

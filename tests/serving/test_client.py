@@ -88,6 +88,11 @@ def test_numbers_that_an_input_has_no_room_for_are_refused(both, inputs):
         both[1].predict("options", **inputs)
 
 
+def test_lists_of_unequal_lengths_are_refused(both):
+    with pytest.raises(ServerError, match="INVALID_ARGUMENT: source_ids: "):
+        both[1].predict("ids", source_ids=[[5, 2], [2]], source_lengths=[2, 1])
+
+
 def test_all_transports_take_the_same(both):
     model, client = both
     assert client.generate("\ud800") == client.generate(b"\xed\xa0\x80")
