@@ -101,6 +101,8 @@ def test_half_precision_keeps_its_state_whole(cell):
     found = half(given[0], initial_state=given[1:], training=True)[0]
     assert found.dtype == tf.bfloat16
     assert np.abs(expected - tf.cast(found, tf.float32)).mean() < 0.03
+    # Gradients of so many steps are chaotic with these weights: any rounding turns them elsewhere.
+    given, weights = batch(cell, 4, 20, 8, 16)
     gradients = all_of(
         half,
         [tf.cast(x, tf.bfloat16) for x in given],
