@@ -651,9 +651,11 @@ def serve(
         raise Stop(f"{error}; or serve REST alone: --no-grpc") from error
     also = f", gRPC {host}:{server.grpc_port}" if grpc else ""
     _tell(f"REST http://{host}:{server.rest_port}/v1/models/{servable.name}{also}")
-    stopped.wait()
-    _tell("stopping")
-    server.stop(grace)
+    try:
+        stopped.wait()
+        _tell("stopping")
+    finally:
+        server.stop(grace)
 
 
 @app.command()

@@ -260,8 +260,7 @@ def _some(pairs) -> datasets.Pairs:
     """Return the pairs of some sources, the same each time."""
     hashed = {hashlib.sha256(source.encode()).digest(): source for source in pairs.sources}
     chosen = {hashed[key] for key in sorted(hashed)[:FITTED]}
-    both = [pair for pair in zip(*pairs, strict=True) if pair[0] in chosen]
-    return datasets.Pairs([source for source, _ in both], [target for _, target in both])
+    return datasets.Pairs.of(pair for pair in zip(*pairs, strict=True) if pair[0] in chosen)
 
 
 def answered(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 
@@ -15,6 +16,16 @@ class Pairs(NamedTuple):
 
     sources: list[str]
     targets: list[str]
+
+    @classmethod
+    def of(cls, both: Iterable[Sequence[str]]) -> Pairs:
+        """Return pairs of sources and their targets.
+
+        >>> Pairs.of([("a", "A"), ("b", "B")])
+        Pairs(sources=['a', 'b'], targets=['A', 'B'])
+        """
+        both = list(both)
+        return cls([source for source, _ in both], [target for _, target in both])
 
 
 class Parts(NamedTuple):

@@ -97,4 +97,4 @@ def _cut(entries: list[tuple[str, str]], number: int = _VALIDATION_WORDS) -> Par
 
 def _pairs(entries: list[tuple[str, str]]) -> Pairs:
     """Lower-cases the words, after the cut, which hashes them as written."""
-    return Pairs([word.lower() for word, _ in entries], [phones for _, phones in entries])
+    return Pairs.of((word.lower(), phones) for word, phones in entries)

@@ -79,6 +79,5 @@ def load(directory: str | os.PathLike[str] | None = None, language: str = "ice")
     for part, sha256 in zip(("train", "dev"), hashes, strict=True):
         name = f"{language}_{part}.tsv"
         file = homes.File(name, f"{_HOME}{folder}/{name}", sha256)
-        rows = homes.rows(homes.content(file, directory, "g2p"))
-        parts.append(Pairs([word for word, _ in rows], [phones for _, phones in rows]))
+        parts.append(Pairs.of(homes.rows(homes.content(file, directory, "g2p"))))
     return Parts(*parts)

@@ -67,8 +67,4 @@ def load(
         [line.split("\t") for key, line in zip(keys, lines, strict=True) if (key in held) is out]
         for out in (False, True)
     )
-    return Parts(_pairs(train), _pairs(validation))
-
-
-def _pairs(rows: list[list[str]]) -> Pairs:
-    return Pairs([source for source, _ in rows], [target for _, target in rows])
+    return Parts(Pairs.of(train), Pairs.of(validation))

@@ -57,6 +57,6 @@ def load(directory: str | os.PathLike[str] | None = None) -> Parts:
     parts = []
     for name, sha256 in _SHA256.items():
         file = homes.File(name, _HOME + name, sha256)
-        pairs = [pair(*row) for row in homes.rows(homes.content(file, directory, "inflection"))]
-        parts.append(Pairs([source for source, _ in pairs], [target for _, target in pairs]))
+        rows = homes.rows(homes.content(file, directory, "inflection"))
+        parts.append(Pairs.of(pair(*row) for row in rows))
     return Parts(*parts)

@@ -64,7 +64,8 @@ def load(directory: str | os.PathLike[str] | None = None, split: str = "simple")
     """
     if split not in SPLITS:
         raise ValueError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}.")
-    pairs = _pairs(_content(split, directory))
+    lines = homes.lines(_content(split, directory))
+    pairs = Pairs.of(line.removeprefix("IN: ").split(" OUT: ") for line in lines)
     if split != "length":
         return Parts(*cut(pairs, FRACTION))
     numbers = [len(target.split()) for target in pairs.targets]
@@ -97,9 +98,3 @@ def _content(split: str, directory) -> bytes:
             homes.verify(found, file.sha256, str(folder / table))
             return found
     return homes.content(file, directory, "scan", table)
-
-
-def _pairs(found: bytes) -> Pairs:
-    """Return the pairs of a file."""
-    both = [line.removeprefix("IN: ").split(" OUT: ") for line in homes.lines(found)]
-    return Pairs([source for source, _ in both], [target for _, target in both])

@@ -72,6 +72,5 @@ def load(directory: str | os.PathLike[str] | None = None) -> Parts:
     for name, sha256 in _SHA256.items():
         file = homes.File(name, _HOME + name, sha256)
         rows = homes.rows(homes.content(file, directory, "slovene"))
-        pairs = [pair for row in rows if (pair := normalised(*row)) is not None]
-        parts.append(Pairs([source for source, _ in pairs], [target for _, target in pairs]))
+        parts.append(Pairs.of(pair for row in rows if (pair := normalised(*row)) is not None))
     return Parts(*parts)

@@ -1,3 +1,6 @@
+import functools
+
+import keras
 import pytest
 
 from keras_attn.datasets import homes
@@ -7,6 +10,15 @@ from keras_attn.datasets import homes
 def unverified(monkeypatch):
     """Lets files that are made up pass for the published ones."""
     monkeypatch.setattr(homes, "verify", lambda *args: None)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """A folder for downloads in place of the user's."""
+    (tmp_path / "cache").mkdir()  # else Keras takes a folder that all users share
+    get_file = functools.partial(keras.utils.get_file, cache_dir=tmp_path / "cache")
+    monkeypatch.setattr(keras.utils, "get_file", get_file)
+    return tmp_path / "cache" / "keras_attn"
 
 
 @pytest.fixture

@@ -1,4 +1,3 @@
-import functools
 import hashlib
 
 import keras
@@ -25,15 +24,6 @@ def no_network(monkeypatch):
         raise AssertionError("downloaded")
 
     monkeypatch.setattr(keras.utils, "get_file", get_file)
-
-
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-    """A folder for downloads in place of the user's."""
-    (tmp_path / "cache").mkdir()  # else Keras takes a folder that all users share
-    get_file = functools.partial(keras.utils.get_file, cache_dir=tmp_path / "cache")
-    monkeypatch.setattr(keras.utils, "get_file", get_file)
-    return tmp_path / "cache" / "keras_attn"
 
 
 def by_hand(number):

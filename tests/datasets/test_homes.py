@@ -1,7 +1,5 @@
-import functools
 import hashlib
 
-import keras
 import pytest
 
 from keras_attn.datasets import homes
@@ -14,14 +12,6 @@ def file(tmp_path):
     home = tmp_path / "home.txt"
     home.write_bytes(TEXT)
     return homes.File("raw/part.txt", home.as_uri(), hashlib.sha256(TEXT).hexdigest())
-
-
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-    (tmp_path / "cache").mkdir()  # else Keras takes a folder that all users share
-    get_file = functools.partial(keras.utils.get_file, cache_dir=tmp_path / "cache")
-    monkeypatch.setattr(keras.utils, "get_file", get_file)
-    return tmp_path / "cache" / "keras_attn"
 
 
 def test_a_file_is_downloaded_once(tmp_path, file, cache):
