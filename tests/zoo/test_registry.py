@@ -37,7 +37,7 @@ def test_names():
     assert set(small_models.CLASSIC) <= set(zoo.names())
     assert zoo.names("context-as-*") == ["context_as_init"]
     assert zoo.names("[a-c]*-e*-s*") == ["context_every_step"]
-    assert zoo.names("nothing*") == [] and zoo.names(weights=True) == []
+    assert zoo.names("nothing*") == []
 
 
 @pytest.mark.parametrize("name", zoo.names())
