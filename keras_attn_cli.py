@@ -666,6 +666,9 @@ def check(
         str | None, typer.Option(help="By default the name that the folder gives it.")
     ] = None,
     version: Annotated[int | None, typer.Option(help="By default the newest.")] = None,
+    tolerance: Annotated[
+        float, typer.Option(help="How far scores may be off, in nats; 1e-3 for a GPU with TF32.")
+    ] = 1e-5,
 ) -> None:
     """Ask a running server what a model answered before it was exported, and report differences."""
     _import_quietly()
@@ -675,13 +678,14 @@ def check(
     rows = checking.golden(folder)
     client = Client(url, model or checking.name(folder), version=version)
     try:
-        found = list(checking.differences(client, rows))
+        found = list(checking.differences(client, rows, tolerance))
     except ServerError as error:
         raise Stop(f"{url}: {error}") from error
-    for line in found:
-        typer.echo(line)
-    _tell(f"{len(rows)} golden answers, {len(found)} differences")
-    if found:
+    for difference in found:
+        typer.echo(difference.text)
+    ties = sum(difference.tie for difference in found)
+    _tell(f"{len(rows)} golden answers, {len(found) - ties} differences, {ties} ties")
+    if len(found) > ties:
         raise typer.Exit(1)
 
 

@@ -96,6 +96,8 @@ def golden(model, path):
             np.testing.assert_allclose(found, expected, atol=1e-5)
         scores = said["score"][i], of_ids["score"][i], score[i]
         assert close(scores, row["score"]).all(), (row, scores)
+        gap = row.get("gap")  # version 0.1 told none
+        assert gap is None or abs(gaps[i] - gap) <= CLOSE * max(1, gap), (row, gaps[i])
     return {"golden": len(rows) - near, "close calls": near}
 
 

@@ -58,6 +58,14 @@ def small(name, **options):
     return randomised(zoo.build(name, source=source, target=target, **options))
 
 
+def talkative(name):
+    """Return `small(name)` with weights so large that its answers differ.
+
+    Too large, and gates would blow rounding up to 1e-4 nats.
+    """
+    return randomised(small(name), {"bahdanau2015": 1.0}.get(name, 1.5))
+
+
 # What makes graphs soon, where it does not matter which model it is.
 CHEAP = {"cell": "simple_rnn", "bidirectional": False}
 

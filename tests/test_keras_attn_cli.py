@@ -333,7 +333,7 @@ def test_serve_and_check(call, folder, tmp_path):
         for url in (rest.rpartition("/v1")[0], f"grpc://{also.strip()}"):
             found = call("check", url, path)
             assert (found.code, found.out) == (0, ""), found.error
-            assert "10 golden answers, 0 differences" in found.error
+            assert "10 golden answers, 0 differences, 0 ties" in found.error
         golden = path / "assets.extra" / "golden.jsonl"
         golden.write_text(golden.read_text("utf-8").replace('"score": -', '"score": -1'), "utf-8")
         found = call("check", rest.rpartition("/v1")[0], path)

@@ -144,7 +144,7 @@ def _vocabulary(tokeniser) -> str:
 
 
 def golden_rows(model: Any) -> list[dict]:
-    """Return ten sources, and for each what the model says: target, score and ids.
+    """Return ten sources, and for each what the model says: target, score, ids and gap.
 
     It is asked as it is here, not as it is exported.
     """
@@ -153,18 +153,52 @@ def golden_rows(model: Any) -> list[dict]:
         warnings.filterwarnings("ignore", message=".* were longer than")
         found = model.search(sources, num_return=1)
     targets = model.codec.text(found.token_ids[:, 0], tf.constant(sources)).numpy().tolist()
-    ids = model.codec.source_ids(tf.constant(sources))
+    ids = model.codec.source_ids(tf.constant(sources)).to_list()
+    rows = [[*row[: model.max_source - 1], EOS] for row in ids]
     return [
         {
             "source": source,
             "target": target.decode("utf-8", "replace"),
             "score": float(score),
-            "source_ids": [*row[: model.max_source - 1], EOS],
+            "source_ids": row,
             "target_ids": found.token_ids[i, 0, : found.lengths[i, 0]].tolist(),
+            "gap": gap,
         }
-        for i, (source, target, score, row) in enumerate(
-            zip(sources, targets, found.scores[:, 0], ids.to_list(), strict=True)
+        for i, (source, target, score, row, gap) in enumerate(
+            zip(
+                sources,
+                targets,
+                found.scores[:, 0],
+                rows,
+                gaps(model, rows, found.token_ids[:, 0]),
+                strict=True,
+            )
         )
+    ]
+
+
+def gaps(model: Any, sources: list[list[int]], target_ids: np.ndarray) -> list[float | None]:
+    """Return how far apart, in nats, the two best tokens of a step were where they were closest.
+
+    Other rounding than that may turn them round. There is none of an empty source, whose answer is
+    no choice.
+
+    Args:
+        model: Has `encode` and `step`.
+        sources: Ids of B sources, EOS last.
+        target_ids: What the model answers by greedy search, int (B, T), PAD behind EOS.
+    """
+    token = np.full(len(sources), BOS, np.int32)
+    closest = np.full(len(sources), np.inf)
+    memory, state = model.encode(tf.ragged.constant(sources, tf.int32).to_tensor(PAD))
+    for following in target_ids.T:
+        logits, _, state = model.step(tf.constant(token), state, memory)
+        two = np.sort(np.array(logits)[:, EOS:])[:, -2:]
+        closest = np.where(following == PAD, closest, np.minimum(closest, two[:, 1] - two[:, 0]))
+        token = following
+    return [
+        float(gap) if row != [EOS] and np.isfinite(gap) else None
+        for row, gap in zip(sources, closest, strict=True)
     ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -38,19 +38,33 @@ def beside(folder: Any, file: str) -> str:
     raise FileNotFoundError(f"folder: there is no {file} in {str(folder)!r}.")
 
 
-def differences(client: Any, rows: list[dict]) -> Iterator[str]:
-    """Yield what a server says otherwise than golden rows; scores may differ by rounding.
+class Difference(NamedTuple):
+    """What a server says otherwise than a golden row.
 
-    Where the two best tokens of a step are within rounding of each other, a server on another
-    machine may take the other one; that is told as a difference too.
+    Attributes:
+        text: It, for people.
+        tie: Whether two tokens were so close to each other that rounding decided.
+    """
+
+    text: str
+    tie: bool = False
+
+
+def differences(client: Any, rows: list[dict], tolerance: float = 1e-5) -> Iterator[Difference]:
+    """Yield what a server says otherwise than golden rows; scores may differ by rounding.
 
     Args:
         client: A `Client`.
         rows: From `golden`.
+        tolerance: How far, in nats and relative to scores beyond 1, a score may be from the golden
+            one; ten times that is how close two tokens are of which either may be taken.
 
     Raises:
+        ValueError: the tolerance is not positive.
         ServerError: the server does not answer.
     """
+    if not tolerance > 0:
+        raise ValueError(f"tolerance: expected a positive number, got {tolerance!r}.")
     said = client.predict(source=[row["source"] for row in rows])
     width = max(len(row["source_ids"]) for row in rows)
     ids = np.zeros((len(rows), width), np.int32)
@@ -64,20 +78,27 @@ def differences(client: Any, rows: list[dict]) -> Iterator[str]:
     ):
         for output in wanted:
             if len(answer.get(output, ())) != len(rows):
-                yield f"{signature}: {output}: expected {len(rows)} rows; it is another model's"
+                expected = f"expected {len(rows)} rows; it is another model's"
+                yield Difference(f"{signature}: {output}: {expected}")
                 return
     for i, row in enumerate(rows):
-        found = {
-            "target": said["target"][i].decode("utf-8", "replace"),
-            "target_ids": _ended(of_ids["target_ids"][i].tolist()),
-        }
-        for name, value in found.items():
-            if value != row[name]:
-                yield f"{row['source']!r}: {name}: expected {row[name]!r}, got {value!r}"
-        for kind, score in (("texts", said["score"][i]), ("ids", of_ids["score"][i])):
-            if not abs(score - row["score"]) <= 1e-5 * max(1, abs(row["score"])):
-                expected = f"expected {row['score']:.6f}, got {float(score):.6f}"
-                yield f"{row['source']!r}: score of {kind}: {expected}"
+        target = said["target"][i].decode("utf-8", "replace")
+        yield from _compared(row, "texts", "target", target, said["score"][i], tolerance)
+        target_ids = _ended(of_ids["target_ids"][i].tolist())
+        yield from _compared(row, "ids", "target_ids", target_ids, of_ids["score"][i], tolerance)
+
+
+def _compared(row, kind, name, value, score, tolerance) -> Iterator[Difference]:
+    """Yield how an answer differs from a golden row; of another target the score says nothing."""
+    source, gap = row["source"], row.get("gap")
+    if value != row[name]:
+        tie = gap is not None and gap < 10 * tolerance
+        told = f" (a tie: two tokens are {gap:.1e} apart)" if tie else ""
+        expected = f"expected {row[name]!r}, got {value!r}"
+        yield Difference(f"{source!r}: {name}: {expected}{told}", tie)
+    elif not abs(score - row["score"]) <= tolerance * max(1, abs(row["score"])):
+        expected = f"expected {row['score']:.6f}, got {float(score):.6f}"
+        yield Difference(f"{source!r}: score of {kind}: {expected}")
 
 
 def _ended(ids: list[int]) -> list[int]:

@@ -51,7 +51,8 @@ curl -d '{{"instances": [{{"source": "{example}"}}]}}' \\
 ```
 
 `assets.extra/golden.jsonl` has ten sources with the targets, scores and ids that the model gave
-before it was exported: any server should give the same.
+before it was exported: any server should give the same, but where `gap`, the least difference in
+nats between the two best tokens of a step, is no more than rounding.
 
 ## Signatures
 
@@ -109,7 +110,7 @@ pip install numpy {package}
 {use}
 
 `golden.jsonl` has ten sources with the targets, scores in nats and ids that the model gave before
-it was exported. Sources are cut at {max_source} tokens, targets end at {max_target}, the end token
+it was exported, and the `gap` in nats between the two best tokens where it is least. Sources are cut at {max_source} tokens, targets end at {max_target}, the end token
 counted.
 
 ## The graphs

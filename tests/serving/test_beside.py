@@ -78,6 +78,7 @@ def test_golden_rows_are_the_models_own(path):
     assert max(len(row["source_ids"]) for row in rows) == 12  # one is cut
     assert len({row["source"] for row in rows}) == 10
     assert any(3 in row["source_ids"] for row in rows)  # and one has what is not known
+    assert [i for i, row in enumerate(rows) if row["gap"] is None] == [0]  # check_export.py has them
 
 
 def test_every_kind_of_tokeniser_has_golden_sources():

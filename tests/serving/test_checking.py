@@ -42,7 +42,7 @@ def test_another_model_is_said():
 
     for wrong, output in (("serving_default", "target"), ("ids", "target_ids")):
         (found,) = checking.differences(Other(), ROWS)
-        assert found.startswith(f"{wrong}: {output}: expected {len(ROWS)} rows")
+        assert found.text.startswith(f"{wrong}: {output}: expected {len(ROWS)} rows")
 
 
 def test_what_differs_is_said():
@@ -50,11 +50,35 @@ def test_what_differs_is_said():
     ids = {"target_ids": np.array([[2, 0, 0], [7, 2, 0]]), "score": np.array([-1.1, -9.0])}
     found = list(checking.differences(Server(texts=texts, ids=ids), ROWS))
     assert found == [
-        "'': score of ids: expected -1.000000, got -1.100000",
-        "'ab': target: expected 'x y', got 'x z'",
-        "'ab': target_ids: expected [7, 8], got [7, 2]",
-        "'ab': score of texts: expected -9.000000, got nan",
+        ("'': score of ids: expected -1.000000, got -1.100000", False),
+        ("'ab': target: expected 'x y', got 'x z'", False),
+        ("'ab': target_ids: expected [7, 8], got [7, 2]", False),
     ]
+    texts = {"target": np.array([b"", b"x y"], object), "score": np.array([-1, float("nan")])}
+    (found,) = checking.differences(Server(texts=texts), ROWS)
+    assert found == ("'ab': score of texts: expected -9.000000, got nan", False)
+
+
+def test_scores_may_be_as_far_off_as_is_said():
+    ids = {"target_ids": np.array([[2, 0, 0], [7, 8, 0]]), "score": np.array([-1.0009, -9.008])}
+    assert len(list(checking.differences(Server(ids=ids), ROWS))) == 2
+    assert list(checking.differences(Server(ids=ids), ROWS, 1e-3)) == []
+    for tolerance in (0, -1e-5, float("nan")):
+        with pytest.raises(ValueError, match="tolerance: expected a positive number, got"):
+            list(checking.differences(Server(), ROWS, tolerance))
+
+
+@pytest.mark.parametrize(
+    ("gap", "tolerance", "tie"),
+    [(9e-5, 1e-5, True), (2e-4, 1e-5, False), (2e-4, 1e-4, True), (None, 1e-5, False)],
+)
+def test_ties_are_told_as_such(gap, tolerance, tie):
+    rows = [ROWS[0], ROWS[1] | {"gap": gap}]
+    ids = {"target_ids": np.array([[2, 0, 0], [7, 2, 0]]), "score": np.array([-1, -7.0])}
+    (found,) = checking.differences(Server(ids=ids), rows, tolerance)
+    assert found.tie == tie
+    told = f" (a tie: two tokens are {gap:.1e} apart)" if tie else ""
+    assert found.text == f"'ab': target_ids: expected [7, 8], got [7, 2]{told}"
 
 
 def test_files_are_found_in_both_places(tmp_path):
