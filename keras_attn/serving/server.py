@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -113,6 +114,11 @@ class _Http(ThreadingHTTPServer):
         """Forget a connection; see `socketserver`."""
         self._open.discard(request)
         super().shutdown_request(request)
+
+    def handle_error(self, request, client_address):
+        """Say nothing of a client that is gone; see `socketserver`."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
 
     def hang_up(self):
         """End the connections that are left, which nothing is under way on."""

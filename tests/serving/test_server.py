@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import struct
 import threading
 import time
 import urllib.error
@@ -59,6 +60,26 @@ def test_requests_are_limited_and_connections_kept(server):
     with socket.create_connection(("127.0.0.1", server.rest_port), 30) as raw:
         raw.sendall(f"POST {PREDICT} HTTP/1.1\r\nContent-Length: 50\r\n\r\n".encode() + b"{")
     assert post(server, b'{"inputs": ["abc"]}')[0] == 200  # one who hangs up harms nobody
+
+
+def test_nothing_is_said_of_clients_that_are_gone_but_of_faults(server, capfd, monkeypatch):
+    def cut_off():
+        raw = socket.create_connection(("127.0.0.1", server.rest_port), 30)
+        raw.sendall(b"POST ")
+        time.sleep(0.2)  # until it is being read
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        raw.close()  # with a reset
+        time.sleep(0.2)
+
+    cut_off()
+    assert "Exception" not in capfd.readouterr().err
+
+    def broken(*_):
+        raise KeyError("a fault of ours")
+
+    monkeypatch.setattr(server._http.RequestHandlerClass, "handle_one_request", broken)
+    cut_off()
+    assert "a fault of ours" in capfd.readouterr().err
 
 
 def test_other_methods_and_bodies_are_answered_and_the_connection_kept(server):
