@@ -165,15 +165,22 @@ def card(name: str, of: Results) -> str:
         f"## Results\n\n{measured(of)}\n\n",
         f"![learning](../{group(name)}_learning.png)\n"
         f"![by length](../{group(name)}_lengths.png)\n\n",
+        looked(name),
         published(recipe.data),
         mistakes(name),
         notes.read_text() + "\n" if notes.exists() else "",
         f"## Use\n\nThe recipe is [recipe.toml](recipe.toml): `keras-attn train "
         f"zoo/{name}/recipe.toml --out run` trains the model, and `keras-attn export run served` "
         "makes of it what TensorFlow Serving loads.\n",
-        used(name) if name in zoo.names(weights=True) else "",
+        used(name, of["shipped"]) if "shipped" in of else "",
     ]
     return "".join(parts)
+
+
+def looked(name: str) -> str:
+    """Return the picture of a model's attention, or nothing."""
+    there = (HERE / name / "alignments.png").exists()
+    return "Where it looks, a source of development:\n\n![alignments](alignments.png)\n\n" * there
 
 
 def mistakes(name: str) -> str:
@@ -217,19 +224,29 @@ def mistakes(name: str) -> str:
     )
 
 
-def used(name: str) -> str:
-    """Return how to load and serve a model that comes with the package."""
-    return f"""
+def used(name: str, of: Results) -> str:
+    """Return how to load and serve a model that is published, and what it measures so."""
+    seed, forms = of["seed"], {form: of[form] for form in ("package", "saved_model") if of[form]}
+    wrong = {form: f"{100 * found['sequence_error_rate']:.2f}" for form, found in forms.items()}
+    edits = {form: f"{100 * found['token_error_rate']:.2f}" for form, found in forms.items()}
+    told = f"""
+[saved_models/{name}](../../saved_models/{name}/1/README.md) is the export of seed {seed}:
+{wrong["saved_model"]} % wrong, {edits["saved_model"]} % of edits, asked through TensorFlow's C++
+session on a CPU; `keras-attn evaluate saved_models/{name} zoo/{name}/recipe.toml` asks it again.
+Neither `tensorflow_model_server` itself nor a GPU has run it yet.
+"""
+    if "package" in forms:
+        told += f"""
 ```python
 from keras_attn import zoo
 
 model = zoo.build("{name}")
 ```
 
-`model.export("served/{name.replace(".", "_")}/1")` makes of it what TensorFlow Serving loads: run
-on CPUs through TensorFlow's C++ session, which that uses, and neither under
-`tensorflow_model_server` itself nor on a GPU yet.
+loads the same weights from the package, in float16: {wrong["package"]} % wrong, {edits["package"]} %
+of edits.
 """
+    return told
 
 
 def pages() -> dict[Path, str]:

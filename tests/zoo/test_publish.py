@@ -1,0 +1,123 @@
+"""What is published is what was trained, and answers what it did."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import small_models
+
+from keras_attn import zoo
+from keras_attn.datasets import Pairs
+from keras_attn.serving import checking
+from keras_attn.serving.session import Session
+from keras_attn.zoo import shipped
+
+ROOT = Path(__file__).parent.parent.parent
+ZOO = ROOT / "zoo"
+PUBLISHED = sorted((ROOT / "saved_models").glob("*/1"))
+NAME = "attention.dates"
+
+
+@pytest.fixture
+def publish(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ZOO)
+    spec = importlib.util.spec_from_file_location("zoo_publish", ZOO / "publish.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    (tmp_path / NAME).mkdir()
+    (tmp_path / NAME / "recipe.toml").write_text((ZOO / NAME / "recipe.toml").read_text())
+    for owner, name, value in (
+        (module, "HERE", tmp_path),
+        (module, "SAVED_MODELS", tmp_path / "saved_models"),
+        (module.train, "HERE", tmp_path),
+        (module.train, "RUNS", tmp_path / "runs"),
+        (shipped, "FOLDER", tmp_path / "weights"),
+    ):
+        monkeypatch.setattr(owner, name, value)
+    return module
+
+
+def test_a_run_becomes_weights_an_export_and_a_picture(publish, monkeypatch, capsys):
+    model = small_models.shared("attention")
+    run = publish.train.run_of(NAME, 1)
+    run.mkdir(parents=True)
+    model.save(run / "model.keras")
+    results = publish.train.load(NAME) | {"runs": {"1": {"measured": {"sources": 3}}}}
+    publish.train.save(NAME, results)
+    asked = []
+
+    def evaluated(path, name, seed, directory):
+        asked.append((name, seed, directory))
+        if path.suffix == ".keras":
+            found = keras.saving.load_model(path, compile=False)
+            for here, there in zip(found.get_weights(), model.get_weights(), strict=True):
+                assert np.array_equal(here, np.float32(np.float16(there)))
+        return {"sequence_error_rate": 0.25 if path.suffix == ".keras" else 0.125}
+
+    monkeypatch.setattr(publish, "evaluated", evaluated)
+    monkeypatch.setattr(
+        publish.recipes, "pairs_of", lambda *_: (None, Pairs(small_models.WORDS, [["a"]] * 9))
+    )
+    monkeypatch.setattr("sys.argv", ["publish.py", NAME, "--seed", "1", "--data-dir", "here"])
+    publish.main()
+    assert asked == [(NAME, 1, "here")] * 2
+    assert capsys.readouterr().out == "package: 25.00% wrong\nsaved_model: 12.50% wrong\n"
+    assert zoo.build(NAME).generate(["ab"])
+    with Session(publish.SAVED_MODELS / NAME / "1") as session:
+        said = session.run(source=small_models.WORDS)["target"]
+    assert [text.decode() for text in said] == model.generate(small_models.WORDS)
+    assert (publish.HERE / NAME / "alignments.png").stat().st_size > 1000
+    found = publish.train.load(NAME)
+    assert found["shipped"] == {
+        "seed": 1,
+        "package": {"sequence_error_rate": 0.25},
+        "saved_model": {"sequence_error_rate": 0.125},
+    }
+    assert found["runs"] == results["runs"]
+
+
+def test_large_weights_do_not_come_with_the_package(publish, monkeypatch):
+    monkeypatch.setattr(publish, "MEGABYTES", 0.001)
+    assert publish.packed(small_models.shared("attention"), NAME, 0, None) is None
+    assert not shipped.FOLDER.exists()
+
+
+def test_what_was_not_trained_is_refused(publish, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["publish.py", NAME, "--seed", "7"])
+    with pytest.raises(SystemExit):
+        publish.main()
+    assert f"{NAME} has no results of seed 7" in capsys.readouterr().err
+
+
+def test_something_is_published():
+    assert {path.parent.name for path in PUBLISHED} >= set(zoo.names(weights=True)) != set()
+
+
+@pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.parent.name)
+def test_what_is_published_answers_as_it_did(path):
+    rows = checking.golden(path)
+    with Session(path) as session:
+        found = session.run(source=[row["source"] for row in rows])
+    for row, text, score in zip(rows, found["target"], found["score"], strict=True):
+        if text.decode() != row["target"]:
+            assert row["gap"] is not None and row["gap"] < 1e-4, row
+            continue
+        assert abs(score - row["score"]) <= 1e-5 * max(1, abs(row["score"]))
+    files = [file for file in path.rglob("*") if file.is_file()]
+    assert sum(file.stat().st_size for file in files) <= 14_000_000
+
+
+@pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.parent.name)
+def test_what_is_published_measures_what_the_run_did(path):
+    results = json.loads((ZOO / path.parent.name / "results.json").read_text())
+    found = results["shipped"]
+    run = results["runs"][str(found["seed"])]["measured"]
+    one = 1 / run["sources"]
+    for key in ("sequence_error_rate", "token_error_rate"):
+        assert abs(found["saved_model"][key] - run[key]) <= one, key
+        assert found["package"] is None or abs(found["package"][key] - run[key]) <= 3 * one, key

@@ -1,0 +1,96 @@
+"""Publish a run of the zoo: weights for the package, an export, and a picture of its attention.
+
+    python zoo/publish.py NAME [--seed N] [--data-dir DIR]
+
+NAME is a folder here whose run is in build/runs (train.py). Its weights go into the package
+(`zoo.build("NAME")`, float16), its export to saved_models/NAME/1, and where it looks in a
+development source to NAME/alignments.png. Both forms are then measured as `keras-attn evaluate`
+measures them, and what that finds goes to results.json; `python zoo/pages.py` tells it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import keras
+import train
+
+from keras_attn import Seq2Seq, recipes, zoo
+from keras_attn.zoo import shipped
+
+HERE = Path(__file__).parent
+SAVED_MODELS = HERE.parent / "saved_models"
+MEGABYTES = 5  # that weights may have to come with the package
+
+
+def evaluated(path: Path, name: str, seed: int, directory: str | None) -> dict:
+    """Return what `keras-attn evaluate` measures of a model's file or export."""
+    command = [sys.executable, "-m", "keras_attn_cli", "evaluate", str(path)]
+    asked = [str(HERE / name / "recipe.toml"), "--seed", str(seed), "--json"]
+    done = subprocess.run(
+        [*command, *asked, *train.at(directory)], cwd=HERE.parent, stdout=subprocess.PIPE, text=True
+    )
+    if done.returncode:  # it has said why
+        raise SystemExit(done.returncode)
+    return json.loads(done.stdout)
+
+
+def exported(model: Seq2Seq, name: str, beam_size: int) -> Path:
+    """Export a model as version 1 of its name, in place of what is there."""
+    path = SAVED_MODELS / name / "1"
+    if path.exists():
+        shutil.rmtree(path)
+    model.export(path, beam_size=max(5, beam_size), verbose=False)
+    return path
+
+
+def packed(model: Seq2Seq, name: str, seed: int, directory: str | None) -> dict | None:
+    """Put weights into the package, if they are not too large; return what they measure."""
+    if 2 * model.count_params() > MEGABYTES * 1e6:
+        return None
+    shipped.pack(model, name)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.keras"
+        zoo.build(name).save(file)
+        return evaluated(file, name, seed, directory)
+
+
+def draw(model: Seq2Seq, sources: list[str], file: Path) -> None:
+    """Draw where a model looks in a source that is longer than nine of ten others."""
+    by_length = sorted(sources, key=lambda text: (len(text), text))
+    model.attend(by_length[len(by_length) * 9 // 10]).plot(file)
+
+
+def main() -> None:
+    """Publish it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("name", metavar="NAME")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--data-dir", help="where the data lies, if it is not to be downloaded")
+    given = parser.parse_args()
+    name, seed, directory = given.name, given.seed, given.data_dir
+    recipe = recipes.read(HERE / name / "recipe.toml")
+    results = train.load(name)
+    if str(seed) not in results["runs"]:
+        parser.error(f"NAME: {name} has no results of seed {seed}; run python zoo/train.py {name}.")
+    model = keras.saving.load_model(train.run_of(name, seed) / "model.keras", compile=False)
+    _, held_out = recipes.pairs_of(recipe, directory, seed)
+    if model.decoder.attends:
+        draw(model.in_full_precision(), held_out.sources, HERE / name / "alignments.png")
+    found = {"seed": seed, "package": packed(model, name, seed, directory)}
+    path = exported(model, name, recipe.decoding.get("beam_size", 1))
+    found["saved_model"] = evaluated(path, name, seed, directory)
+    train.save(name, train.load(name) | {"shipped": found})
+    for form in ("package", "saved_model"):
+        wrong = found[form] and found[form]["sequence_error_rate"]
+        print(f"{form}: {'too large' if wrong is None else f'{wrong:.2%} wrong'}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
