@@ -2,6 +2,7 @@
 
     python benchmarks/exports.py [NAME ...]            times, sizes, kernels; let nothing else run
     python benchmarks/exports.py [NAME ...] --placer   where TensorFlow's placer puts every node
+    python benchmarks/exports.py --shipped             the exports in saved_models
 
 Every architecture of the zoo, at its default size with the vocabulary of dates, untrained, is
 exported; loaded and asked through TensorFlow's C API in a process without Python's TensorFlow; and
@@ -20,8 +21,10 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).parent
+SAVED_MODELS = HERE.parent / "saved_models"
 DOCS = HERE.parent / "docs" / "exports.md"
 OF_IDS = ("ids", "ids_beam", "encode", "step")
+TEXTS = {"dates": "29. Mai 1975", "cmudict": "throughout"}
 SIGNATURES = (*OF_IDS, "serving_default", "beam", "options", "sample", "score")
 PAGE = """# Exports: what they weigh, how soon they answer, and what a GPU would run
 
@@ -30,6 +33,17 @@ Every architecture at its default size, with the vocabularies of dates, untraine
 without Python's TensorFlow, by TensorFlow's C API; later ones are a median of 20. An untrained
 model ends where it happens to, behind one token or {steps}.
 {machine}. Made by `benchmarks/exports.py`; the data is benchmarks/exports.json.
+
+## Trained models
+
+The exports in saved_models, asked for the text that is shown: disk, time to load, and milliseconds
+of the first answer and of later ones (the median of 20). {shipped_on}.
+
+| model | disk, MB | load, s | first, ms | later, ms | text | answer |
+|---|---|---|---|---|---|---|
+{shipped}
+
+## Architectures
 
 | architecture | weights | graph, MB | weights, MB | export, s | load, s | first, ms | later, ms |
 |---|---|---|---|---|---|---|---|
@@ -55,16 +69,17 @@ import session
 begun = time.perf_counter()
 model = session.Session(sys.argv[2])
 loaded = time.perf_counter()
-model.run(source=["29. Mai 1975"])
+model.run(source=[sys.argv[3]])
 first = time.perf_counter()
 later = []
 for _ in range(20):
     start = time.perf_counter()
-    model.run(source=["29. Mai 1975"])
+    answer = model.run(source=[sys.argv[3]])
     later.append(time.perf_counter() - start)
 assert "tensorflow" not in sys.modules
 found = [loaded - begun, 1e3 * (first - loaded), 1e3 * sorted(later)[10]]
-print(json.dumps(dict(zip(("load", "first", "later"), found))))
+found.append(answer["target"][0].decode())
+print(json.dumps(dict(zip(("load", "first", "later", "answer"), found))))
 """
 
 
@@ -96,9 +111,28 @@ def placed(name: str) -> dict:
     }
 
 
+def asked(path: Path, text: str) -> dict:
+    """Return seconds to load an export, milliseconds to answer a text, and the answer."""
+    from keras_attn.serving import session
+
+    command = [sys.executable, "-c", RUN, str(Path(session.__file__).parent), str(path), text]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def shipped() -> dict:
+    """Return what is found of the exports in saved_models."""
+    found = {}
+    for path in sorted(SAVED_MODELS.glob("*/1")):
+        size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+        data = path.parent.name.partition(".")[2].partition("_")[0]
+        found[path.parent.name] = {"bytes": size, "text": TEXTS[data], **asked(path, TEXTS[data])}
+    return found
+
+
 def measured(name: str) -> dict:
     """Export an architecture, and return what is found of it."""
-    from keras_attn.serving import inspection, session
+    from keras_attn.serving import inspection
 
     model = built(name)
     with tempfile.TemporaryDirectory() as folder:
@@ -106,8 +140,7 @@ def measured(name: str) -> dict:
         begun = time.perf_counter()
         model.export(path, verbose=False)
         seconds = time.perf_counter() - begun
-        command = [sys.executable, "-c", RUN, str(Path(session.__file__).parent), str(path)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        times = asked(path, TEXTS["dates"])
         found = inspection.inspect(path)
     files = found.files
     looped = {
@@ -122,7 +155,7 @@ def measured(name: str) -> dict:
         "graph_bytes": files["saved_model.pb"],
         "weight_bytes": sum(n for file, n in files.items() if file.startswith("variables/")),
         "export": seconds,
-        **json.loads(done.stdout),
+        **{key: times[key] for key in ("load", "first", "later")},
         "kernels": {
             key: {kind: inspection.total(counted, kind) for kind in inspection.KINDS}
             for key, counted in found.operations.items()
@@ -136,6 +169,11 @@ def measured(name: str) -> dict:
 def page(results: dict) -> str:
     """Return the results as Markdown."""
     sizes, kernels = [], []
+    trained = [
+        f"| `{name}` | {found['bytes'] / 1e6:.1f} | {found['load']:.2f} | {found['first']:.0f} | "
+        f"{found['later']:.1f} | `{found['text']}` | `{found['answer']}` |"
+        for name, found in results["shipped"].items()
+    ]
     for name, found in results["models"].items():
         sizes.append(
             f"| `{name}` | {found['weights']:,} | {found['graph_bytes'] / 1e6:.1f} | "
@@ -159,7 +197,15 @@ def page(results: dict) -> str:
         machine=results["machine"],
         sizes="\n".join(sizes),
         kernels="\n".join(kernels),
+        shipped="\n".join(trained),
+        shipped_on=results["shipped_on"],
     )
+
+
+def save(file: Path, results: dict) -> None:
+    """Write the results, and the page."""
+    file.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    DOCS.write_text(page(results))
 
 
 def main():
@@ -171,18 +217,25 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--placer", action="store_true", help="of what has been measured")
+    parser.add_argument("--shipped", action="store_true", help="the exports in saved_models")
     given = parser.parse_args()
-    file, here = HERE / "exports.json", machine()
-    results = json.loads(file.read_text()) if file.exists() else {"models": {}}
-    results["machine"] = f"{here['cpu']}, {here['cores']} cores"
+    file, of = HERE / "exports.json", machine()
+    here = f"{of['cpu']}, {of['cores']} cores"
+    results = {"models": {}, "shipped": {}, "shipped_on": here}
+    if file.exists():
+        results |= json.loads(file.read_text())
+    if given.shipped:
+        results |= {"shipped": shipped(), "shipped_on": here}
+        save(file, results)
+        return
+    results["machine"] = here
     for name in given.names or zoo.names():
         if given.placer:
             results["models"][name]["places"] = placed(name)
         else:
             results["models"][name] = measured(name)
         results["models"] = dict(sorted(results["models"].items()))
-        file.write_text(json.dumps(results, indent=1) + "\n")
-        DOCS.write_text(page(results))
+        save(file, results)
         print(
             name, {k: v for k, v in results["models"][name].items() if k != "kernels"}, flush=True
         )

@@ -25,7 +25,9 @@ BUILD = ROOT / "build" / "wheels"
 RESULTS = HERE / "wheels.json"
 OLDEST = ROOT / "keras_attn" / "serving" / "oldest.json"
 SESSION = ROOT / "keras_attn" / "serving" / "session.py"
-VERSIONS = ("2.21.0", "2.20.0", "2.19.1", "2.18.1", "2.17.1", "2.16.2", "2.15.1", "2.14.1")
+# Of the weights: such that answers differ, and that versions' own rounding is not blown up.
+SCALE = 0.5
+VERSIONS = ("2.20.0", "2.19.1", "2.14.1")
 
 
 def unpacked(version: str) -> Path:
@@ -47,7 +49,8 @@ def exported(name: str) -> Path:
 
     path = BUILD / "exports" / name / "1"
     if not path.exists():
-        small_models.talkative(name).export(path, beam_size=3, verbose=False)
+        model = small_models.randomised(small_models.small(name), SCALE)
+        model.export(path, beam_size=3, verbose=False)
     return path
 
 
@@ -74,9 +77,10 @@ def oldest(results: dict) -> dict:
     found = {}
     for name, versions in sorted(results.items()):
         order = sorted(versions, key=lambda one: tuple(map(int, one.split("."))), reverse=True)
-        passed = [one for i, one in enumerate(order) if not any(versions[v] for v in order[: i + 1])]
-        if passed:
-            found[name] = passed[-1]
+        for version in order:
+            if versions[version] is not None:
+                break
+            found[name] = version
     return found
 
 

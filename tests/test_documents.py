@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_attn import recipes
+from keras_attn import recipes, zoo
 from keras_attn.zoo import options
 
 ROOT = Path(__file__).parent.parent
@@ -168,3 +168,16 @@ def test_files_that_are_linked_exist():
     for file in [*ROOT.glob("*.md"), *ROOT.glob("*/*.md")]:
         for link in re.findall(r"\]\(([^)#]+)\)", file.read_text()):
             assert link.startswith("https://") or (file.parent / link).exists(), (file, link)
+
+
+def test_the_oldest_tensorflow_is_the_one_that_passed(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    wheels = importlib.import_module("wheels")
+    failed = json.loads(wheels.RESULTS.read_text())["failed"]
+    assert wheels.oldest(failed) == json.loads(wheels.OLDEST.read_text())
+    assert set(failed) == set(zoo.names())
+    page = (ROOT / "docs" / "serving.md").read_text()
+    for version in {version for versions in failed.values() for version in versions}:
+        assert version in page
+    made_up = {"a": {"2.9.0": None, "2.10.0": "it broke", "2.11.0": None}, "b": {"2.11.0": "no"}}
+    assert wheels.oldest(made_up) == {"a": "2.11.0"}

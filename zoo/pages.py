@@ -243,8 +243,8 @@ from keras_attn import zoo
 model = zoo.build("{name}")
 ```
 
-loads the same weights from the package, in float16: {wrong["package"]} % wrong, {edits["package"]} %
-of edits.
+loads the same weights from the package, in float16: {wrong["package"]} % wrong, {edits["package"]}
+% of edits.
 """
     return told
 

@@ -32,8 +32,8 @@ from keras_attn.text.codec import CopyCodec
 from keras_attn.types import BOS, EOS, PAD, SPECIAL_TOKENS, UNK
 
 FORMAT = 1
-# The oldest in which single models of core operations and loops passed, see docs/serving.md.
-LOWEST_TENSORFLOW = "2.14.1"
+# The oldest TensorFlow that passed with an architecture, by benchmarks/wheels.py.
+OLDEST = json.loads(Path(__file__).with_name("oldest.json").read_text())
 EXTRA = "assets.extra"
 # As large as a request of `Client`; ids of unequal widths are merged only if the server pads them.
 BATCHING = """max_batch_size { value: 256 }
@@ -90,6 +90,7 @@ def description(name: str, model: Any, options: dict, functions: dict[str, Any])
     models = getattr(model, "models", (model,))
     needs_tf_text = model.source.needs_tf_text or model.target.needs_tf_text
     plain = len(models) == 1 and not needs_tf_text and options.get("rnn_kernel") == "cpu"
+    oldest = OLDEST.get(models[0].name) if plain else None
     return {
         "format": FORMAT,
         "name": name,
@@ -110,7 +111,7 @@ def description(name: str, model: Any, options: dict, functions: dict[str, Any])
         },
         "copies": isinstance(model.codec, CopyCodec),
         "needs_tf_text": needs_tf_text,
-        "lowest_tensorflow": LOWEST_TENSORFLOW if plain else None,
+        "lowest_tensorflow": oldest,
         "made_with": {
             "keras_attn": VERSION,
             "keras": keras.__version__,

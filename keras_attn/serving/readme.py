@@ -110,8 +110,8 @@ pip install numpy {package}
 {use}
 
 `golden.jsonl` has ten sources with the targets, scores in nats and ids that the model gave before
-it was exported, and the `gap` in nats between the two best tokens where it is least. Sources are cut at {max_source} tokens, targets end at {max_target}, the end token
-counted.
+it was exported, and the `gap` in nats between the two best tokens where it is least. Sources are
+cut at {max_source} tokens, targets end at {max_target}, the end token counted.
 
 ## The graphs
 

@@ -36,7 +36,7 @@ def test_the_description_rebuilds_the_model_and_knows_its_vocabularies(path):
     assert saved["name"] == "attention" and model.max_source == found["max_source"] == 12
     assert found["made_with"]["keras_attn"] == keras_attn.__version__
     assert (found["beam_size"], found["rnn_kernel"], found["needs_tf_text"]) == (4, "cpu", False)
-    assert found["lowest_tensorflow"] == "2.14.1"
+    assert found["lowest_tensorflow"] == beside.OLDEST["attention"]
     assert found["special_ids"] == {"<pad>": 0, "<s>": 1, "</s>": 2, "<unk>": 3}
     for side in ("source", "target"):
         raw = (path / f"assets.extra/{side}_vocabulary.json").read_bytes()
@@ -78,7 +78,7 @@ def test_golden_rows_are_the_models_own(path):
     assert max(len(row["source_ids"]) for row in rows) == 12  # one is cut
     assert len({row["source"] for row in rows}) == 10
     assert any(3 in row["source_ids"] for row in rows)  # and one has what is not known
-    assert [i for i, row in enumerate(rows) if row["gap"] is None] == [0]  # check_export.py has them
+    assert [i for i, row in enumerate(rows) if row["gap"] is None] == [0]
 
 
 def test_every_kind_of_tokeniser_has_golden_sources():
@@ -99,6 +99,18 @@ def test_ensembles_are_described(tmp_path):
     assert {"memory_0_summary", "memory_1_lengths", "state_0_recurrent_0_0"} <= set(
         found["signatures"]["step"]["inputs"]
     )
+
+
+def test_the_oldest_tensorflow_is_told_where_it_was_looked_for():
+    model = small_models.shared("combined")
+    looked_at = {"runtime": "tensorflow", "beam_size": 4, "rnn_kernel": "cpu"}
+    for name, options, oldest in (
+        ("combined", looked_at, beside.OLDEST["combined"]),
+        ("combined", looked_at | {"rnn_kernel": "portable"}, None),
+        ("mine", looked_at, None),
+    ):
+        other = type(model).from_config(model.get_config() | {"name": name})
+        assert beside.description("x", other, options, {})["lowest_tensorflow"] == oldest
 
 
 def test_names_are_such_as_a_url_has(tmp_path):
