@@ -155,17 +155,23 @@ TEXT_OPS = set(
     "Equal Pad PadV2 UnsortedSegmentJoin".split()
 )
 
+SUBWORD_OPS = TEXT_OPS | set(
+    "Add FastWordpieceTokenizeWithOffsets NormalizeUTF8 SentencepieceOp SentencepieceTokenizeOp "
+    "StringLength Substr".split()
+)
 
-def check_kernels(path):
+
+def check_kernels(path, text_ops=TEXT_OPS, kernels=frozenset()):
     """Hold what a GPU would run to: all of ids, no loop on the CPU, nothing pinned."""
     found = inspection.inspect(path)
     assert not found.pinned
+    known = {inspection.GPU, inspection.HOST, inspection.CPU}
     for name, counted in found.operations.items():
         kinds = {(op.kind, op.looped) for op in counted}
-        assert {kind for kind, _ in kinds} <= {inspection.GPU, inspection.HOST, inspection.CPU}
+        assert {kind for kind, _ in kinds} <= known | kernels, name
         assert (inspection.CPU, True) not in kinds, name
         on_cpu = {op.op for op in counted if op.kind == inspection.CPU}
-        assert on_cpu <= (set() if name in OF_IDS else TEXT_OPS), (name, on_cpu)
+        assert on_cpu <= (set() if name in OF_IDS else text_ops), (name, on_cpu)
         # int32 computes in host memory: sizes and counters may, tokens and scores may not
         looped = {op.op for op in counted if op.kind == inspection.HOST and op.looped}
         assert not looped & {"GatherV2", "TopKV2", "ArgMax", "SelectV2", "OneHot"}, (name, looped)
@@ -294,6 +300,7 @@ def test_subwords_learn_reload_and_export(kind, tmp_path):
     model.export(tmp_path / "1", verbose=False)
     batch = [s if isinstance(s, bytes) else s.encode() for s in strings]
     (answer,), made = run(tmp_path / "1", [("serving_default", batch)], "--tf-text")
+    check_kernels(tmp_path / "1", SUBWORD_OPS)
     if small_models.EVIDENCE:
         check(tmp_path / "1", set(made), "--tf-text")
     differing = [i for i, said in enumerate(decoded(answer["target"])) if said != texts[i]]
@@ -319,3 +326,4 @@ def test_what_is_no_single_model_on_loops_passes_all_checks(what, tmp_path):
     path = tmp_path / "letters" / "1"
     make().export(path, rnn_kernel=kernel, verbose=False)
     check(path, set(inspection.inspect(path).operations))
+    check_kernels(path, kernels={inspection.GPU_ONLY} if kernel == "portable" else frozenset())
