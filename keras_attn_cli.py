@@ -170,16 +170,26 @@ def train(
         ),
     ] = None,
     source_tokeniser: Annotated[
-        Kind | None, typer.Option(help="By default character.", rich_help_panel="Text")
+        Kind | None,
+        typer.Option(help="By default character; a data set has its own.", rich_help_panel="Text"),
     ] = None,
     target_tokeniser: Annotated[
-        Kind | None, typer.Option(help="By default character.", rich_help_panel="Text")
+        Kind | None,
+        typer.Option(help="By default character; a data set has its own.", rich_help_panel="Text"),
     ] = None,
     source_vocabulary: Annotated[
-        int | None, typer.Option(help="Most ids of sources.", rich_help_panel="Text")
+        int | None,
+        typer.Option(
+            help="Most ids of sources; by default no limit, 8000 for subwords.",
+            rich_help_panel="Text",
+        ),
     ] = None,
     target_vocabulary: Annotated[
-        int | None, typer.Option(help="Most ids of targets.", rich_help_panel="Text")
+        int | None,
+        typer.Option(
+            help="Most ids of targets; by default no limit, 8000 for subwords.",
+            rich_help_panel="Text",
+        ),
     ] = None,
     joint: Annotated[
         bool,
@@ -196,10 +206,20 @@ def train(
         ),
     ] = False,
     nfkc: Annotated[
-        bool, typer.Option("--nfkc", help="Normalise them to NFKC.", rich_help_panel="Text")
+        bool,
+        typer.Option(
+            "--nfkc",
+            help="Normalise sources to NFKC (with --joint, targets too).",
+            rich_help_panel="Text",
+        ),
     ] = False,
     casefold: Annotated[
-        bool, typer.Option("--casefold", help="Fold their case.", rich_help_panel="Text")
+        bool,
+        typer.Option(
+            "--casefold",
+            help="Fold the case of sources (with --joint, of targets too).",
+            rich_help_panel="Text",
+        ),
     ] = False,
     option: Annotated[
         list[str] | None,
@@ -488,9 +508,9 @@ def evaluate(
 ) -> None:
     """Score generated targets against those of the data; equal sources share theirs.
 
-    Not so in running text, of which each row counts. Of a data set it is the part held out in
-    training that is scored. A recipe is measured as its training measures: by the part that chose
-    the best epoch, with the beam that it says.
+    Not so in running text, of which each row counts. Of a data set it is the part that chooses
+    the best epoch that is scored; of dates, the test part. A recipe is measured as its training
+    measures: by the part that chose the best epoch, with the beam that it says.
     """
     if data.endswith(".toml"):
         _refuse_beside_recipe(context)
@@ -667,7 +687,10 @@ def check(
     ] = None,
     version: Annotated[int | None, typer.Option(help="By default the newest.")] = None,
     tolerance: Annotated[
-        float, typer.Option(help="How far scores may be off, in nats; 1e-3 for a GPU with TF32.")
+        float,
+        typer.Option(
+            help="How far scores may be off, in nats, relative beyond 1; 1e-3 for a GPU with TF32."
+        ),
     ] = 1e-5,
 ) -> None:
     """Ask a running server what a model answered before it was exported, and report differences."""

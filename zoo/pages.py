@@ -243,8 +243,8 @@ from keras_attn import zoo
 model = zoo.build("{name}")
 ```
 
-loads the same weights from the package, in float16: {wrong["package"]} % wrong, {edits["package"]}
-% of edits.
+loads these weights from the package, where they are stored in float16, as a float32 model:
+{wrong["package"]} % wrong, {edits["package"]} % of edits.
 """
     return told
 

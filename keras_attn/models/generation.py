@@ -326,6 +326,9 @@ class Generation:
     ) -> str:
         """Write a SavedModel that TF Serving loads as it is, strings in and strings out.
 
+        It computes in the precision of the weights, as a frozen model does: one that was trained in
+        half precision answers alike on any processor.
+
         Args:
             filepath: The version's folder, for example "saved_models/attention.dates/1". It appears
                 all at once, when it is complete.
@@ -344,7 +347,7 @@ class Generation:
 
         Raises:
             ValueError: another format or kernel, an option that the format does not have, or a size
-                is not positive.
+                is not positive; or a model in half precision cannot be copied, see `freeze`.
             TypeError: a model without tokenisers.
             ImportError: what writes ONNX is not installed.
             FileExistsError: the folder exists, and `overwrite` is False.
@@ -363,7 +366,7 @@ class Generation:
             options = {"batch_size": batch_size, "overwrite": overwrite, "verbose": verbose}
             return export_format(self.in_full_precision(), filepath, format, **options)
         return export_saved_model(
-            self,
+            self.in_full_precision(),
             served,
             filepath,
             beam_size=positive("beam_size", beam_size),

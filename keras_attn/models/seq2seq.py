@@ -261,14 +261,15 @@ def copied(model: Seq2Seq) -> Seq2Seq:
     own = [name for name in OWN_METHODS if name in vars(model)]
     if own:
         raise ValueError(
-            f"freeze: {own[0]!r} was put on the model itself, and a copy would not have it; "
-            "override it in a subclass."
+            f"model: {own[0]!r} was put on the model itself, and a copy in full precision, to be "
+            "frozen or exported, would not have it; override it in a subclass."
         )
     copy = type(model).from_config(_in_full_precision(model.get_config()))
     if [w.shape for w in copy.weights] != [w.shape for w in model.weights]:
         raise ValueError(
-            "freeze: this model's layers have other weights than its configuration makes, as "
-            "behind quantize() and enable_lora(); such a model answers, but is not frozen."
+            "model: its layers have other weights than its configuration makes, as behind "
+            "quantize() and enable_lora(); such a model answers, but is neither frozen nor, where "
+            "it computes in half precision, exported."
         )
     copy.set_weights(model.get_weights())
     return copy

@@ -30,15 +30,16 @@ tensorflow_model_server --port=8500 --rest_api_port=8501 \\
   --model_name={name} --model_base_path="$PWD/{folder}"
 ```
 
-To merge requests into batches, add, in the container:
+For the next two options, copy their files out of the version, which may be removed one day:
+`cp {folder}/{version}/assets.extra/*.config {folder}/`. To merge requests into batches, add, in the
+container:
 
 ```bash
-  --enable_batching \\
-  --batching_parameters_file=/models/{name}/{version}/assets.extra/batching.config
+  --enable_batching --batching_parameters_file=/models/{name}/batching.config
 ```
 
 and for several models, in place of `MODEL_NAME`, a file with an entry for each folder, such as
-`--model_config_file=/models/{name}/{version}/assets.extra/models.config`. The binary takes the same
+`--model_config_file=/models/{name}/models.config`. The binary takes the same
 options, with paths of this machine; a `base_path` has to be absolute. A request is answered alike
 alone and in a batch. The server runs the requests of `tf_serving_warmup_requests` before it answers
 the first one.
@@ -48,7 +49,13 @@ the first one.
 ```bash
 curl -d '{{"instances": [{{"source": "{example}"}}]}}' \\
   http://localhost:8501/v1/models/{name}:predict
+curl -d '{{"signature_name": "options", "instances": [{{"source": "{example}", "beam_size": 5,
+  "max_length": {max_target}, "length_penalty": 0.6}}]}}' \\
+  http://localhost:8501/v1/models/{name}:predict
 ```
+
+Of `score`, which has one output, REST gives the numbers alone. Where a beam has fewer targets than
+{beam_size}, their scores are -Infinity, which strict parsers of JSON refuse: ask by gRPC there.
 
 `assets.extra/golden.jsonl` has ten sources with the targets, scores and ids that the model gave
 before it was exported: any server should give the same, but where `gap`, the least difference in
@@ -57,8 +64,11 @@ nats between the two best tokens of a step, is no more than rounding.
 ## Signatures
 
 B is the number of sources, S the width of source ids; a number is fixed in this export. Scores are
-log-probabilities in nats. Numbers outside their range are clamped, ids outside the vocabulary are
-read as `<unk>`, and any byte string is answered. Nothing is optional.{copies}
+log-probabilities in nats. Ids outside the vocabulary are read as `<unk>`, any byte string is
+answered, and numbers outside their range are clamped: `max_length` from 1 to {max_target},
+`beam_size` from 1 to {beam_size}, `length_penalty` from 0 (none) to 10, `temperature` from 0.0001
+(1 is the model's own), `top_k` from 1 (0 and less are all), `top_p` from 0 (the best alone) to 1
+(all). The same `seed` draws the same text. Nothing is optional.{copies}
 
 | signature | inputs | outputs |
 |---|---|---|
@@ -73,8 +83,10 @@ read as `<unk>`, and any byte string is answered. Nothing is optional.{copies}
   end token; a row without one gets one.
 - `encode` and `step` are for searches of one's own: `encode` gives what decoding reads of the
   sources, `memory_*`, and the first state, `state_*`; `step` takes a token of each source, `<s>` at
-  first, with all of these, and gives logits and the state to give next. (An ensemble's are means
-  of log p, to be taken as they are.)
+  first, with all of these, and gives logits and the state to give next, with `memory_*` as it was.
+  `<pad>` and `<s>` are never chosen; a target ends at `</s>`, or at {max_target} tokens. (An
+  ensemble's logits are means of log p, to be taken as they are.) S is there the longest source of
+  the batch, at most {max_source}.
 
 ## What has been run
 
@@ -87,7 +99,10 @@ The model copies: a target id of V + j, with V = {target_size}, is the token at 
 source, from 0. So logits are V + S wide, and `target_vocabulary.json` has the ids below V alone. A
 source id of Vs + j, with Vs = {source_size}, is a token that the source's vocabulary lacks, which
 stands at position j for the first time; `<unk>` would be a token that cannot be copied."""
-OLDEST = "the oldest TensorFlow\nin which some like it passed is {}"
+OLDEST = (
+    "a small model of\nits architecture, with random weights, passed in TensorFlow back to {}, "
+    "where this one was not\ntried"
+)
 UNKNOWN = "the oldest TensorFlow\nthat runs it has not been looked for"
 UNNUMBERED = "has no number: move it to `{folder}/1` first, since servers take numbered versions"
 KERNELS = {

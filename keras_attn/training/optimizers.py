@@ -15,7 +15,9 @@ from keras_attn import kernels
 class Adam(keras.optimizers.Adam):
     """Keras' Adam, with one pass over each weight and its moments in place of one an operation.
 
-    Options, variables and values are Keras', up to rounding. What TensorFlow's operation does not
+    Options and variables are Keras', and so are values, up to rounding, but for embeddings: the
+    gradients of an id that stands in a batch several times are summed before they are squared, as
+    in the paper, where Keras squares each. What TensorFlow's operation does not
     do is left to Keras: AMSGrad, and strategies of several replicas. So is all of it within
     `kernels.plain()`.
 

@@ -41,7 +41,8 @@ def _named(default, meaning, choices):
 
 OPTIONS: dict[str, Option] = {
     "units": Option(
-        256, "width of the decoder, and of the encoder in each direction (half for dots)"
+        256,
+        "width of the decoder, and of the encoder in each direction (half with dots)",
     ),
     "embedding_size": Option(128, "width of the embedded tokens"),
     "cell": _named("lstm", "the recurrent cell of encoder and decoder", CELLS),

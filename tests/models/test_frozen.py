@@ -180,11 +180,11 @@ def test_what_a_subclass_brings_is_kept():
 def test_what_a_copy_would_not_have_is_refused():
     model = small("attention", **CHEAP)
     model.project = lambda features: model.projection(features)
-    with pytest.raises(ValueError, match="freeze: 'project' was put on the model itself"):
+    with pytest.raises(ValueError, match="model: 'project' was put on the model itself"):
         model.freeze()
     del model.project
     model.scored = lambda logits: of_log_p(-tf.nn.softplus(logits))
-    with pytest.raises(ValueError, match="freeze: 'scored' was put on the model itself"):
+    with pytest.raises(ValueError, match="model: 'scored' was put on the model itself"):
         model.freeze()
     changes = (
         lambda m: m.quantize("int8"),
@@ -193,7 +193,7 @@ def test_what_a_copy_would_not_have_is_refused():
     for change in changes:
         model = small("attention", **CHEAP)
         change(model)
-        with pytest.raises(ValueError, match="freeze: this model's layers have other weights"):
+        with pytest.raises(ValueError, match="model: its layers have other weights"):
             model.freeze()
 
 

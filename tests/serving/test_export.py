@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import threading
 
+import numpy as np
 import pytest
 import small_models
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 from keras_attn import zoo
 from keras_attn.serving import export
+from keras_attn.serving.session import Session
 
 
 @pytest.fixture(scope="module")
@@ -89,20 +93,44 @@ def test_a_model_of_ids_and_other_formats(model, tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def test_no_device_and_one_copy(tmp_path):
-    from tensorflow.core.protobuf import saved_model_pb2
+def graph(path):
+    saved = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
+    return saved.meta_graphs[0].graph_def
 
+
+def nodes(path):
+    found = graph(path)
+    return [*found.node, *(node for f in found.library.function for node in f.node_def)]
+
+
+def test_no_device_and_one_copy(tmp_path):
     model = small_models.small("context_as_init", units=64, bidirectional=False)
     model.export(tmp_path / "1", verbose=False)
-    saved = saved_model_pb2.SavedModel.FromString((tmp_path / "1/saved_model.pb").read_bytes())
-    graph = saved.meta_graphs[0].graph_def
-    nodes = [*graph.node, *(n for f in graph.library.function for n in f.node_def)]
-    assert len(nodes) > 100 and not any(node.device for node in nodes)
-    must_compile = [f for f in graph.library.function if f.attr["_XlaMustCompile"].b]
-    assert not must_compile and not any("Cudnn" in node.op for node in nodes)
+    found = nodes(tmp_path / "1")
+    assert len(found) > 100 and not any(node.device for node in found)
+    must_compile = [
+        f for f in graph(tmp_path / "1").library.function if f.attr["_XlaMustCompile"].b
+    ]
+    assert not must_compile and not any("Cudnn" in node.op for node in found)
     data = (tmp_path / "1/variables/variables.data-00000-of-00001").stat().st_size
     weights = 4 * model.count_params()
     assert weights <= data < 1.05 * weights + 1000
+
+
+def test_half_precision_is_written_in_float32(tmp_path):
+    model = small_models.small("attention", dtype="mixed_bfloat16", **small_models.CHEAP)
+    model.export(tmp_path / "1", verbose=False)
+    types = {attr.type for node in nodes(tmp_path / "1") for attr in node.attr.values()}
+    assert tf.float32.as_datatype_enum in types and tf.bfloat16.as_datatype_enum not in types
+    with Session(tmp_path / "1") as session:
+        answer = session.run(source=small_models.WORDS)
+    texts, scores = model.in_full_precision().generate(small_models.WORDS, return_scores=True)
+    assert [text.decode() for text in answer["target"]] == texts
+    small_models.assert_close(answer["score"], np.array(scores, "float32"), 1e-5)
+    assert model.compute_dtype == "bfloat16"
+    model.project = lambda *given: None
+    with pytest.raises(ValueError, match="model: 'project' was put on the model itself"):
+        model.export(tmp_path / "2", verbose=False)
 
 
 def test_rnn_kernels_are_restored():

@@ -1,5 +1,7 @@
 """The page beside an exported model names all that it answers, and how it is served."""
 
+import json
+import re
 from pathlib import Path
 
 from keras_attn.serving import readme
@@ -34,13 +36,17 @@ def test_it_says_what_is_answered_and_how_to_serve():
     )
     assert row in page
     assert "`beam` the 4 best" in page and "cut at 31 tokens" in page and "end at 7" in page
-    assert "--batching_parameters_file=/models/my_model/7/assets.extra/batching.config" in page
+    assert "--batching_parameters_file=/models/my_model/batching.config" in page
     unknown = readme.readme(DESCRIBED | {"lowest_tensorflow": None}, PATH)
     assert "has not been looked for" in unknown and "None" not in unknown
     assert "2.99" in page and "core operations alone" in page and "`attend`" not in page
-    assert not any(
-        brace in page.replace('{"instances": [{"source": "text"}]}', "") for brace in "{}"
-    )
+    asked = re.findall(r"curl -d '(.*?)'", page, re.DOTALL)
+    assert [list(json.loads(body)) for body in asked] == [
+        ["instances"],
+        ["signature_name", "instances"],
+    ]
+    assert not set("{}") & set(re.sub(r"curl -d '.*?'", "", page, flags=re.DOTALL))
+    assert "`max_length` from 1 to 7" in page and "`beam_size` from 1 to 4" in page
 
 
 def test_it_says_what_else_there_is():
