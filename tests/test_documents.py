@@ -112,6 +112,14 @@ def test_figures_of_cmudict_are_those_of_the_runs(name):
     assert run["weights"] <= 2_000_000 and run["minutes"] <= 45
 
 
+def test_figures_of_trained_models_are_those_of_their_results():
+    results = json.loads((ROOT / "zoo" / "attention.cmudict" / "results.json").read_text())
+    keys = ("sequence_error_rate", "token_error_rate")
+    wrong, edits = (100 * results["shipped"]["package"][key] for key in keys)
+    figures = f"with a beam of 5, {wrong:.1f} % of words and {edits:.1f} % of phonemes wrong"
+    assert figures in README
+
+
 def test_figures_of_searches_are_those_of_the_runs():
     page = (ROOT / "docs" / "search.md").read_text()
     searches = json.loads((ROOT / "zoo" / "search_on_cmudict.json").read_text())["searches"]

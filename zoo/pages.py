@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from keras_attn import recipes, zoo
 
@@ -27,6 +28,7 @@ RATES = {
     "token_error_rate": "edits, %",
 }
 TRANSLATION = {"bleu": "BLEU", "chrf": "chrF"}
+TICKS = (0, 1, 2, 5, 10, 20, 30, 50, 100)  # of what is wrong, %
 PUBLISHED = json.loads((HERE / "published.json").read_text())
 
 Results = dict[str, Any]
@@ -207,8 +209,9 @@ def mistakes(name: str) -> str:
         [
             f"## Mistakes\n\nOf the first seed, by `python zoo/errors.py {name}`. Of the wrong "
             f"words {several['1']} have one wrong phoneme, {several['2']} two, and "
-            f"{several['3 or more']} more. A common word is one of 100,000 or more frequent "
-            "(wordfreq); a name one that the US census of 1990 lists, and not common.",
+            f"{several['3 or more']} more. A common word is one in 100,000 words of text, or "
+            "more frequent (wordfreq); a name is one that the US census of 1990 lists, and not "
+            "common.",
             table(["kind of word", "words", "wrong, %"], kinds),
             table(["edit", "number"], [[kind, n] for kind, n in found["edits"].items()]),
             f"The phonemes that are most often taken for others: {swapped}.",
@@ -280,11 +283,17 @@ def draw(data: str, found: dict[str, Results]) -> None:
     figure, axes = axes_of(
         f"{data}: learning, first seeds", "epoch", "development sources wrong, %"
     )
+    least = 100.0
     for name, of in found.items():
         log = next(iter(of["runs"].values()))["log"]
         wrong = [100 * (1 - entry["val_exact_match"]) for entry in log]
+        least = min(least, *wrong)
         axes.plot(range(1, len(wrong) + 1), wrong, marker=".", label=label(name))
     axes.set_yscale("symlog", linthresh=1)  # a model may have none wrong
+    axes.set_yticks(TICKS, map(str, TICKS))
+    axes.set_ylim(0 if least < 1 else 0.8 * least, 110)
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(fontsize=8)
     figure.savefig(HERE / f"{data}_learning.png", dpi=110)
     figure, axes = axes_of(f"{data}: by length, mean of the seeds", "source, tokens", "exact, %")
