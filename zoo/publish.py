@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -44,9 +43,7 @@ def evaluated(path: Path, name: str, seed: int, directory: str | None) -> dict:
 def exported(model: Seq2Seq, name: str, beam_size: int) -> Path:
     """Export a model as version 1 of its name, in place of what is there."""
     path = SAVED_MODELS / name / "1"
-    if path.exists():
-        shutil.rmtree(path)
-    model.export(path, beam_size=max(5, beam_size), verbose=False)
+    model.export(path, beam_size=max(5, beam_size), overwrite=True, verbose=False)
     return path
 
 
