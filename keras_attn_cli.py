@@ -94,7 +94,11 @@ def _options(
 
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON to standard output.")]
 Model = Annotated[
-    Path, typer.Argument(help="A .keras file, or the folder of a run that `train` finished.")
+    Path,
+    typer.Argument(
+        help="A .keras file, the folder of a run that `train` finished, or a trained model that "
+        "comes with the package, such as attention.dates."
+    ),
 ]
 
 
@@ -487,8 +491,8 @@ def evaluate(
     model: Annotated[
         Path,
         typer.Argument(
-            help="A .keras file, the folder of a run, or an exported model, which is then asked "
-            "through TensorFlow's C++ session."
+            help="A .keras file, the folder of a run, a trained model of the package, or an "
+            "exported model, which is then asked through TensorFlow's C++ session."
         ),
     ],
     data: Annotated[
@@ -996,20 +1000,23 @@ def _evaluated(path, in_full_precision=False):
 
 
 def _loaded(path):
-    """Return the model of a file, or of a run's folder."""
+    """Return the model of a file, of a run's folder, or of the package."""
     if path.is_dir():
         if (path / "saved_model.pb").exists():
             raise Stop(f"{path} is an exported model; give the .keras file or the run's folder.")
         if not (path / "model.keras").exists():
             raise Stop(f"{path} holds no model.keras; has its training ended?")
         path = path / "model.keras"
-    if not path.exists():
-        raise Stop(f"{path}: no such file or folder.")
     import keras
 
-    from keras_attn import Seq2Seq  # registers what the file is made of
+    from keras_attn import Seq2Seq, zoo  # registers what a file is made of
 
-    model = keras.saving.load_model(path, compile=False)
+    if path.exists():
+        model = keras.saving.load_model(path, compile=False)
+    elif str(path) in (trained := zoo.names(weights=True)):
+        model = zoo.build(str(path))
+    else:
+        raise Stop(f"{path}: no such file or folder; trained models are {', '.join(trained)}.")
     if not isinstance(model, Seq2Seq) or isinstance(model.source, int):
         raise Stop(f"{path} holds no model with tokenisers, but {type(model).__name__}.")
     _warm(model.source, model.target)
@@ -1017,9 +1024,13 @@ def _loaded(path):
 
 
 def _import_quietly():
-    """Import the library: TensorFlow's own write about the machine while they load."""
+    """Import the library: TensorFlow's own write about the machine while they look at it."""
     with _standard_error_aside():
+        import tensorflow as tf
+
         import keras_attn  # noqa: F401
+
+        tf.config.list_physical_devices()
 
 
 def _use_all_cores():

@@ -172,6 +172,11 @@ def test_references_are_cleaned_as_targets_are(call, folder, tmp_path):
     assert found["exact_match"] == pytest.approx(best) and best > 0.5
 
 
+def test_trained_models_of_the_package_are_taken_by_name(call):
+    found = call("generate", "attention.dates", "29. Mai 1975", "mercredi 3 juin 1987")
+    assert (found.code, found.out) == (0, "1975-05-29\n1987-06-03\n"), found.error
+
+
 def test_generate_takes_any_bytes(call, folder):
     found = call("generate", folder / "run", "--json", typed=b"\xff\xfe\x00a\n\xf0\x9f\x98\x80\n")
     assert found.code == 0 and len(found.out.splitlines()) == 2
@@ -360,7 +365,10 @@ REFUSED = {
     "a name misspelt": (["card", "atention"], "Did you mean 'attention'"),
     "no data": (["train", "attention", "cmudcit", "--out", "x"], "neither a data set (cmudict,"),
     "no file": (["train", "attention", "no.tsv", "--out", "x"], "no.tsv"),
-    "no model": (["generate", "nothing", "a"], "nothing: no such file or folder"),
+    "no model": (
+        ["generate", "nothing", "a"],
+        "nothing: no such file or folder; trained models are attention.",
+    ),
     "an option without a value": (
         ["train", "attention", "{pairs}", "--out", "x", "-o", "units"],
         "--option: expected name=value, such as units=128, got 'units'",
