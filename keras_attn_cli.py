@@ -693,7 +693,7 @@ def check(
     tolerance: Annotated[
         float,
         typer.Option(
-            help="How far scores may be off, in nats, relative beyond 1; 1e-3 for a GPU with TF32."
+            help="How far scores may be off, nats, relative beyond 1; try 1e-3 for a GPU with TF32."
         ),
     ] = 1e-5,
 ) -> None:
@@ -1002,7 +1002,7 @@ def _evaluated(path, in_full_precision=False):
 def _loaded(path):
     """Return the model of a file, of a run's folder, or of the package."""
     if path.is_dir():
-        if (path / "saved_model.pb").exists():
+        if (_newest(path) / "saved_model.pb").exists():
             raise Stop(f"{path} is an exported model; give the .keras file or the run's folder.")
         if not (path / "model.keras").exists():
             raise Stop(f"{path} holds no model.keras; has its training ended?")
@@ -1134,7 +1134,8 @@ def _visible(token):
 def main() -> None:
     """Run the command line; errors that a user can mend are one line.
 
-    Exit codes: 0 done, 1 a fault of ours or a broken pipe, 2 something to mend, 130 interrupted.
+    Exit codes: 0 done, 1 differences found by `check`, a fault of ours or a broken pipe, 2
+    something to mend, 130 interrupted.
     """
     given = sys.argv[1:]
     end = given.index("--") if "--" in given else len(given)

@@ -221,7 +221,7 @@ def main():
     given = parser.parse_args()
     file, of = HERE / "exports.json", machine()
     here = f"{of['cpu']}, {of['cores']} cores"
-    results = {"models": {}, "shipped": {}, "shipped_on": here}
+    results = {"models": {}, "machine": here, "shipped": {}, "shipped_on": here}
     if file.exists():
         results |= json.loads(file.read_text())
     if given.shipped:

@@ -48,9 +48,8 @@ def exported(name: str) -> Path:
     import small_models
 
     path = BUILD / "exports" / name / "1"
-    if not path.exists():
-        model = small_models.randomised(small_models.small(name), SCALE)
-        model.export(path, beam_size=3, verbose=False)
+    model = small_models.randomised(small_models.small(name), SCALE)
+    model.export(path, beam_size=3, overwrite=True, verbose=False)
     return path
 
 

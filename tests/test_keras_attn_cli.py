@@ -340,8 +340,20 @@ def test_serve_and_check(call, folder, tmp_path):
             assert (found.code, found.out) == (0, ""), found.error
             assert "10 golden answers, 0 differences, 0 ties" in found.error
         golden = path / "assets.extra" / "golden.jsonl"
-        golden.write_text(golden.read_text("utf-8").replace('"score": -', '"score": -1'), "utf-8")
-        found = call("check", rest.rpartition("/v1")[0], path)
+        url, rows = rest.rpartition("/v1")[0], golden.read_text("utf-8").splitlines()
+        for gap, tolerance, code, counted in (
+            (1e-6, "1e-5", 0, "0 differences, 2 ties"),
+            (1e-3, "1e-3", 0, "0 differences, 2 ties"),
+            (1e-3, "1e-5", 1, "2 differences, 0 ties"),
+            (None, "1e-5", 1, "2 differences, 0 ties"),
+            (1e-6, "0", 2, "tolerance: expected a positive number"),
+        ):
+            other = json.loads(rows[3]) | {"target": "other", "target_ids": [2], "gap": gap}
+            golden.write_text("\n".join([*rows[:3], json.dumps(other), *rows[4:]]), "utf-8")
+            found = call("check", url, path, "--tolerance", tolerance)
+            assert found.code == code and counted in found.error, found.error
+        golden.write_text("\n".join(rows).replace('"score": -', '"score": -1'), "utf-8")
+        found = call("check", url, path)
         assert found.code == 1 and "score of texts: expected -1" in found.out
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0 and "stopping" in process.stderr.read()

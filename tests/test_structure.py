@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import shutil
 import subprocess
 import sys
@@ -121,9 +122,12 @@ def test_the_wheel_builds_every_name_in_a_clean_environment(tmp_path):
 
     borrowed = Path(keras.__file__).parent.parent
     (site / "borrowed.pth").write_text(f"{borrowed}\n")
+    trained = sorted(json.loads((ROOT / "keras_attn/zoo/weights/weights.json").read_text()))
     code = (
         "import keras_attn, sys; from keras_attn import zoo;"
         "assert keras_attn.__file__.startswith(sys.prefix), keras_attn.__file__;"
+        f"assert zoo.names(weights=True) == {trained};"
+        "assert zoo.build('attention.dates').generate(['29. Mai 1975']) == ['1975-05-29'];"
         "print(len([zoo.build(n, units=4, source=9, target=9) for n in zoo.names()]))"
     )
     done = subprocess.run(

@@ -71,7 +71,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--data-dir", help="where the data lies, if it is not to be downloaded")
     given = parser.parse_args()
-    name, seed, directory = given.name, given.seed, given.data_dir
+    name, seed = given.name, given.seed
+    directory = given.data_dir and str(Path(given.data_dir).resolve())
     recipe = recipes.read(HERE / name / "recipe.toml")
     results = train.load(name)
     if str(seed) not in results["runs"]:

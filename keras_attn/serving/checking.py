@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,6 +39,9 @@ def beside(folder: Any, file: str) -> str:
     raise FileNotFoundError(f"folder: there is no {file} in {str(folder)!r}.")
 
 
+CLOSE = 0.01  # nats: farther apart, two tokens are no tie, whatever scores may be off
+
+
 class Difference(NamedTuple):
     """What a server says otherwise than a golden row.
 
@@ -57,13 +61,14 @@ def differences(client: Any, rows: list[dict], tolerance: float = 1e-5) -> Itera
         client: A `Client`.
         rows: From `golden`.
         tolerance: How far, in nats and relative to scores beyond 1, a score may be from the golden
-            one; ten times that is how close two tokens are of which either may be taken.
+            one; ten times that, and at most 0.01 nats, is how close two tokens are of which either
+            may be taken.
 
     Raises:
-        ValueError: the tolerance is not positive.
+        ValueError: the tolerance is not positive and finite.
         ServerError: the server does not answer.
     """
-    if not tolerance > 0:
+    if not 0 < tolerance < math.inf:
         raise ValueError(f"tolerance: expected a positive number, got {tolerance!r}.")
     said = client.predict(source=[row["source"] for row in rows])
     width = max(len(row["source_ids"]) for row in rows)
@@ -92,7 +97,7 @@ def _compared(row, kind, name, value, score, tolerance) -> Iterator[Difference]:
     """Yield how an answer differs from a golden row; of another target the score says nothing."""
     source, gap = row["source"], row.get("gap")
     if value != row[name]:
-        tie = gap is not None and gap < 10 * tolerance
+        tie = gap is not None and gap < min(10 * tolerance, CLOSE)
         told = f" (a tie: two tokens are {gap:.1e} apart)" if tie else ""
         expected = f"expected {row[name]!r}, got {value!r}"
         yield Difference(f"{source!r}: {name}: {expected}{told}", tie)

@@ -31,8 +31,8 @@ tensorflow_model_server --port=8500 --rest_api_port=8501 \\
 ```
 
 For the next two options, copy their files out of the version, which may be removed one day:
-`cp {folder}/{version}/assets.extra/*.config {folder}/`. To merge requests into batches, add, in the
-container:
+`cp "{folder}/{version}/assets.extra/"*.config "{folder}/"`. To merge requests into batches, add,
+in the container:
 
 ```bash
   --enable_batching --batching_parameters_file=/models/{name}/batching.config
@@ -100,8 +100,8 @@ source, from 0. So logits are V + S wide, and `target_vocabulary.json` has the i
 source id of Vs + j, with Vs = {source_size}, is a token that the source's vocabulary lacks, which
 stands at position j for the first time; `<unk>` would be a token that cannot be copied."""
 OLDEST = (
-    "a small model of\nits architecture, with random weights, passed in TensorFlow back to {}, "
-    "where this one was not\ntried"
+    "a small model of\nits architecture, with default options and random weights, passed in "
+    "TensorFlow {}, the\noldest that was tried; this one was not tried there"
 )
 UNKNOWN = "the oldest TensorFlow\nthat runs it has not been looked for"
 UNNUMBERED = "has no number: move it to `{folder}/1` first, since servers take numbered versions"

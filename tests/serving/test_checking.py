@@ -63,14 +63,20 @@ def test_scores_may_be_as_far_off_as_is_said():
     ids = {"target_ids": np.array([[2, 0, 0], [7, 8, 0]]), "score": np.array([-1.0009, -9.008])}
     assert len(list(checking.differences(Server(ids=ids), ROWS))) == 2
     assert list(checking.differences(Server(ids=ids), ROWS, 1e-3)) == []
-    for tolerance in (0, -1e-5, float("nan")):
+    for tolerance in (0, -1e-5, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="tolerance: expected a positive number, got"):
             list(checking.differences(Server(), ROWS, tolerance))
 
 
 @pytest.mark.parametrize(
     ("gap", "tolerance", "tie"),
-    [(9e-5, 1e-5, True), (2e-4, 1e-5, False), (2e-4, 1e-4, True), (None, 1e-5, False)],
+    [
+        (9e-5, 1e-5, True),
+        (2e-4, 1e-5, False),
+        (2e-4, 1e-4, True),
+        (None, 1e-5, False),
+        (0.02, 0.5, False),
+    ],
 )
 def test_ties_are_told_as_such(gap, tolerance, tie):
     rows = [ROWS[0], ROWS[1] | {"gap": gap}]
