@@ -300,8 +300,8 @@ def test_subwords_learn_reload_and_export(kind, tmp_path):
     model.export(tmp_path / "1", verbose=False)
     batch = [s if isinstance(s, bytes) else s.encode() for s in strings]
     (answer,), made = run(tmp_path / "1", [("serving_default", batch)], "--tf-text")
-    check_kernels(tmp_path / "1", SUBWORD_OPS)
     if small_models.EVIDENCE:
+        check_kernels(tmp_path / "1", SUBWORD_OPS)
         check(tmp_path / "1", set(made), "--tf-text")
     differing = [i for i, said in enumerate(decoded(answer["target"])) if said != texts[i]]
     assert all(closest_call(model, strings[i]) < 1e-4 for i in differing), differing
@@ -326,4 +326,5 @@ def test_what_is_no_single_model_on_loops_passes_all_checks(what, tmp_path):
     path = tmp_path / "letters" / "1"
     make().export(path, rnn_kernel=kernel, verbose=False)
     check(path, set(inspection.inspect(path).operations))
-    check_kernels(path, kernels={inspection.GPU_ONLY} if kernel == "portable" else frozenset())
+    if small_models.EVIDENCE:
+        check_kernels(path, kernels={inspection.GPU_ONLY} if kernel == "portable" else frozenset())
