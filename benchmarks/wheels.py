@@ -92,7 +92,7 @@ def save(results: dict) -> None:
 
 
 def main() -> None:
-    """Ask all that was not asked yet."""
+    """Ask, and keep what is not asked anew."""
     from keras_attn import zoo
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
