@@ -47,7 +47,8 @@ def machine() -> str:
         Path("/proc/cpuinfo").read_text().splitlines() if os.path.exists("/proc/cpuinfo") else []
     )
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return f"{next(names, platform.machine())}, {len(os.sched_getaffinity(0))} cores"
+    cores = len(os.sched_getaffinity(0))
+    return f"{next(names, platform.machine())}, {cores} core{'s' * (cores > 1)}"
 
 
 def load(name: str) -> dict:
