@@ -71,6 +71,7 @@ class Monitor(enum.StrEnum):
     PERPLEXITY = "perplexity"
     EXACT_MATCH = "exact_match"
     EDIT_DISTANCE_RATE = "edit_distance_rate"
+    BLEU = "bleu"
 
 
 LINES = 128  # of standard input, read before they are answered

@@ -79,28 +79,35 @@ def percent(found: dict[str, float]) -> str:
     return mean if least == most else f"{mean} ({least}–{most})"
 
 
+def runs_are(name: str) -> str:
+    """Return what tells the runs of a folder apart: seeds, or folds that each hold out others."""
+    options = recipes.read(HERE / name / "recipe.toml").data_options
+    return next((f"{key}s" for key, value in options.items() if value == recipes.OF_SEED), "seeds")
+
+
 def overview(found: dict[str, Results]) -> str:
     """Return a table with a line for each folder."""
     rows: list[list[Any]] = []
-    heads = list(RATES.values())
+    heads, apart = list(RATES.values()), "seeds"
     for name, of in found.items():
         runs = list(of["runs"].values())
         minutes = [run["minutes"] for run in runs]
         spent = "–".join(dict.fromkeys(f"{most(minutes):.0f}" for most in (min, max)))
         said = rates(of["summary"])
-        heads = list(said)
+        heads, apart = list(said), runs_are(name)
         link = f"[{name}]({name}/card.md)"
         rows.append([link, f"{runs[0]['weights']:,}", len(runs), *said.values(), spent])
-    return table(["model", "weights", "seeds", *heads, "minutes of training"], rows)
+    return table(["model", "weights", apart, *heads, "minutes of training"], rows)
 
 
-def measured(of: Results) -> str:
-    """Return a card's tables: a line for each seed, and what depends on the length of sources."""
-    runs = of["runs"]
+def measured(name: str, of: Results) -> str:
+    """Return a card's tables: a line for each run, and what depends on the length of sources."""
+    runs, apart = of["runs"], runs_are(name)
+    each = apart.removesuffix("s")
     rows = []
     for seed, run in runs.items():
         said = rates({key: {"mean": x, "least": x, "most": x} for key, x in numbers(run)})
-        heads = ["seed", *said, "best epoch", "minutes", "memory, MB", "commit"]
+        heads = [each, *said, "best epoch", "minutes", "memory, MB", "commit"]
         epochs = f"{run['best_epoch']} of {len(run['log'])}"
         minutes = f"{run['minutes']:.1f}"
         rows.append([seed, *said.values(), epochs, minutes, run["peak_memory_mb"], run["commit"]])
@@ -119,9 +126,9 @@ def measured(of: Results) -> str:
             f"trained on them. {run['weights']:,} weights; {run['machine']}; {versions}. Made by "
             f"`{run['command']}`.{signed}",
             table(heads, rows),
-            f"Exact, of {run['fitted']['sources']:,} sources that were trained on, %, by seed: "
+            f"Exact, of {run['fitted']['sources']:,} sources that were trained on, %, by {each}: "
             f"{', '.join(fitted)}.",
-            "By the length of sources, all seeds:",
+            f"By the length of sources, all {apart}:",
             table(["source, tokens", "sources", "exact, %"], lengths),
         ]
     )
@@ -164,7 +171,7 @@ def card(name: str, of: Results) -> str:
     parts = [
         f"# {name}\n\n{architecture.title}. {architecture.paper}\n\n{equations}\n\n",
         f"**Data.** {about.title}. Home: {about.home}. Licence: {about.licence}.\n\n",
-        f"## Results\n\n{measured(of)}\n\n",
+        f"## Results\n\n{measured(name, of)}\n\n",
         f"![learning](../{group(name)}_learning.png)\n"
         f"![by length](../{group(name)}_lengths.png)\n\n",
         looked(name),
@@ -280,9 +287,7 @@ def axes_of(title: str, x: str, y: str):
 
 def draw(data: str, found: dict[str, Results]) -> None:
     """Draw learning curves, and exact match by length, of the models of a data set."""
-    figure, axes = axes_of(
-        f"{data}: learning, first seeds", "epoch", "development sources wrong, %"
-    )
+    figure, axes = axes_of(f"{data}: learning, first runs", "epoch", "development sources wrong, %")
     least = 100.0
     for name, of in found.items():
         log = next(iter(of["runs"].values()))["log"]
@@ -296,7 +301,7 @@ def draw(data: str, found: dict[str, Results]) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(fontsize=8)
     figure.savefig(HERE / f"{data}_learning.png", dpi=110)
-    figure, axes = axes_of(f"{data}: by length, mean of the seeds", "source, tokens", "exact, %")
+    figure, axes = axes_of(f"{data}: by length, mean of the runs", "source, tokens", "exact, %")
     for name, of in found.items():
         rows = by_length(of)
         ranges = [f"{row['from']}–{row['to']}" for row in rows]

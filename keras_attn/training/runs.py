@@ -13,13 +13,14 @@ from typing import Any
 
 import keras
 
-from keras_attn.scoring import grouped
+from keras_attn.scoring import grouped, translation_scores
 from keras_attn.text import pipeline
 from keras_attn.training import state
 from keras_attn.training.optimizers import adam, averaged
 
 STATE, BEST, LOG, MODEL = "state.npz", "best.npz", "log.jsonl", "model.keras"
-MONITORS = {"loss": 1, "perplexity": 1, "exact_match": -1, "edit_distance_rate": 1}
+BLEU = "bleu"
+MONITORS = {"loss": 1, "perplexity": 1, "exact_match": -1, "edit_distance_rate": 1, BLEU: -1}
 
 
 def train(
@@ -63,7 +64,8 @@ def train(
         average: Fraction of the run that the average of the weights reaches back; 0 for none.
         patience: Epochs without a better validation after which to stop, or None for never.
         monitor: What is better: less "edit_distance_rate", "loss" (label smoothing included) or
-            "perplexity", or more "exact_match". Loss and perplexity turn long before what is
+            "perplexity", or more "exact_match" or "bleu", which of translations is measured in
+            lower case, greedily (sacrebleu). Loss and perplexity turn long before what is
             generated does (zoo/cmudict.md).
         by_row: Whether each pair of the validation counts for itself, as in running text; else a
             source counts once, and each of its targets is right.
@@ -74,6 +76,7 @@ def train(
         The logs of all epochs. The model has the best weights, and the folder `model.keras`.
 
     Raises:
+        ImportError: sacrebleu is not installed, and "bleu" is asked for.
         TypeError: a model without tokenisers.
         ValueError: an argument outside its range, or a folder with another run, or a damaged one.
     """
@@ -84,6 +87,8 @@ def train(
             raise ValueError(f"{name}: expected a positive int, got {value!r}.")
     if isinstance(model.source, int) or isinstance(model.target, int):
         raise TypeError("model: expected one with tokenisers, as pairs are strings; see zoo.build.")
+    if monitor == BLEU:
+        translation_scores(["a"], [["a"]])  # says now if it cannot be measured
     settings = {
         "epochs": epochs,
         "batch_size": batch_size,
@@ -213,6 +218,9 @@ class Run(keras.callbacks.Callback):
         else:
             sources, references = grouped(sources, targets)
         found |= self.model.generation_metrics(sources, references)
+        if self.monitor == BLEU:
+            said = self.model.generate(sources)
+            found[BLEU] = translation_scores(said, references, lowercase=True)[BLEU]
         return {f"val_{name}": value for name, value in found.items()}
 
 

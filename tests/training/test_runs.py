@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import small_models
 
-from keras_attn import training, zoo
+from keras_attn import scoring, training, zoo
 from keras_attn.training import runs
 
 WORDS, SPOKEN = small_models.WORDS, small_models.SPOKEN
@@ -122,6 +122,24 @@ def test_the_folder_has_the_best_model(tmp_path):
     assert model.generation_metrics(*training.runs.grouped(*VALIDATION))["exact_match"] == best
     assert [json.loads(line) for line in (tmp_path / runs.LOG).read_text().splitlines()] == log
     assert set(os.listdir(tmp_path)) == {runs.STATE, runs.BEST, runs.LOG, runs.MODEL}
+
+
+def test_the_best_by_bleu(tmp_path):
+    options = {"epochs": 3, "monitor": "bleu", "learning_rate": 0.02, "by_row": True}
+    model, log = trained(tmp_path, **options)
+    best = training.best(log, "bleu")
+    assert best["val_bleu"] == max(entry["val_bleu"] for entry in log)
+    sources, targets = VALIDATION
+    said = [text.upper() for text in model.generate(sources)]  # case does not count
+    wanted = [[target] for target in targets]
+    assert best["val_bleu"] == scoring.translation_scores(said, wanted, lowercase=True)["bleu"]
+
+
+def test_bleu_is_known_to_be_missing_before_any_work(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sacrebleu.metrics", None)
+    with pytest.raises(ImportError, match="sacrebleu, which is not installed"):
+        trained(tmp_path / "run", monitor="bleu")
+    assert not (tmp_path / "run").exists()
 
 
 def test_several_references_count():

@@ -92,6 +92,22 @@ def test_figures_are_those_of_the_runs(pages, tmp_path, monkeypatch):
     assert pages.pages() == before
 
 
+def test_folds_are_called_folds(pages, tmp_path, monkeypatch):
+    monkeypatch.setattr(pages, "HERE", tmp_path)
+    folder = tmp_path / "attention.geo880"
+    folder.mkdir()
+    (folder / "recipe.toml").write_text((ZOO / folder.name / "recipe.toml").read_text())
+    whole = {key: {"mean": 0.5, "least": 0.5, "most": 0.5} for key in pages.RATES}
+    results = {"runs": {"0": run(0.75, 120), "1": run(0.5, 60)}, "summary": whole}
+    (folder / "results.json").write_text(json.dumps(results))
+    (tmp_path / "README.md").write_text("<!-- table geo880 -->\n<!-- end -->\n")
+    found = pages.pages()
+    assert "| model | weights | folds | exact, % |" in found[tmp_path / "README.md"]
+    card = found[folder / "card.md"]
+    assert "| fold | exact, % |" in card and "%, by fold: 0: 87.5, 1: 87.5." in card
+    assert "all folds:" in card and "seed" not in card.partition("## Results")[2].partition("![")[0]
+
+
 def test_translations_have_a_column_of_bleu(pages):
     one = {"mean": 0.5, "least": 0.5, "most": 0.5}
     bleu = {"mean": 33.456, "least": 33.0, "most": 34.0}
