@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from keras_attn import recipes
+from keras_attn import recipes, zoo
 
 ZOO = Path(__file__).parent.parent.parent / "zoo"
 RECIPES = sorted(ZOO.glob("*/recipe.toml"))
@@ -32,6 +32,8 @@ def test_recipes_are_of_what_their_folder_says(file):
     architecture, _, data = file.parent.name.partition(".")
     recipe = recipes.read(file)
     assert (recipe.architecture, recipe.data) == (architecture, data.partition("_")[0])
+    if zoo.config(recipe.architecture, **recipe.options)["copy"] != "none":
+        assert recipe.training["label_smoothing"] == 0  # `compile` refuses any, and 0.1 is usual
     results = file.with_name("results.json")
     for found in (results, file.with_name("errors.json")):
         if found.exists():
