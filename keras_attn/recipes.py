@@ -101,7 +101,7 @@ def read(path: Any) -> Recipe:
     """
     try:
         given = tomllib.loads(Path(path).read_text("utf-8"))
-        return _checked(given)
+        return checked(given)
     except (ValueError, TypeError) as error:  # a TOMLDecodeError is a ValueError too
         raise ValueError(f"{path}: {error}") from error
 
@@ -112,7 +112,13 @@ def digest(recipe: Recipe, *without: str) -> str:
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
-def _checked(given: dict[str, Any]) -> Recipe:
+def checked(given: dict[str, Any]) -> Recipe:
+    """Return the recipe that tables say, as TOML reads them.
+
+    Raises:
+        TypeError: an option of the wrong kind.
+        ValueError: it lacks something, or has what no recipe has; the message names the key.
+    """
     _known("a recipe", given, Recipe._fields)
     for key, kind in (("architecture", str), ("data", str), ("seeds", list)):
         if not isinstance(given.get(key), kind):

@@ -29,15 +29,14 @@ SUMMARISED = ("exact_match", "sequence_error_rate", "token_error_rate", "bleu", 
 VERSIONS = ("babel", "keras", "keras_attn", "numpy", "tensorflow")
 
 
-def commit(name: str) -> str:
-    """Return the commit that is checked out, with a + where what a run is made by is another."""
+def commit(*files: str) -> str:
+    """Return the commit that is checked out, with a + where the package or files are others."""
 
     def git(*asked: str) -> str:
         command = ["git", "-C", str(HERE.parent), *asked]
         return subprocess.run(command, capture_output=True, text=True).stdout.strip()
 
-    made_by = ("keras_attn", "keras_attn_cli.py", f"zoo/{name}/recipe.toml")
-    changed = git("status", "--porcelain", "--", *made_by)
+    changed = git("status", "--porcelain", "--", "keras_attn", "keras_attn_cli.py", *files)
     return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
 
 
@@ -68,9 +67,9 @@ def run_of(name: str, seed: int) -> Path:
     return RUNS / f"{name}.{seed}.{recipes.digest(recipe, 'decoding')[:8]}"
 
 
-def made(name: str, run: Path) -> dict:
-    """Note in a run by what it is made, and return that; a run may go on under another commit."""
-    file, now = run.with_suffix(f"{run.suffix}.json"), commit(name)
+def made(run: Path, *files: str) -> dict:
+    """Note by what a run is made, and return that; a run may go on under another commit."""
+    file, now = run.with_suffix(f"{run.suffix}.json"), commit(*files)
     before = json.loads(file.read_text())["commit"].split(", ") if file.exists() else []
     found = {
         "commit": ", ".join(dict.fromkeys([*before, now])),
@@ -86,8 +85,8 @@ def made(name: str, run: Path) -> dict:
 def train(name: str, seed: int, directory: str | None) -> dict:
     """Run a recipe with a seed in a new process, and return what it measured."""
     run = run_of(name, seed)
-    by = made(name, run)
     recipe = f"zoo/{name}/recipe.toml"
+    by = made(run, recipe)
     asked = ["train", recipe, "--seed", str(seed), "--out", str(run), "--json"]
     done = subprocess.run(
         [sys.executable, "-m", "keras_attn_cli", *asked, *at(directory)],

@@ -75,12 +75,12 @@ def test_folds_count_by_their_sources(train):
 
 def test_a_run_says_by_what_it_was_made(train, monkeypatch):
     folder = train.run_of(NAME, 0)
-    first = train.made(NAME, folder)
+    first = train.made(folder)
     assert first["commit"] == "abc" and set(first["versions"]) == set(train.VERSIONS)
     monkeypatch.setattr(train, "commit", lambda name: "def")
-    assert train.made(NAME, folder)["commit"] == "abc, def"
-    assert train.made(NAME, folder)["commit"] == "abc, def"
-    assert train.made(NAME, train.run_of(NAME, 1))["commit"] == "def"
+    assert train.made(folder)["commit"] == "abc, def"
+    assert train.made(folder)["commit"] == "abc, def"
+    assert train.made(train.run_of(NAME, 1))["commit"] == "def"
     assert not folder.exists()  # it is for the run to make
 
 

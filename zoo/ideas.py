@@ -1,0 +1,80 @@
+"""Try ideas: a recipe with a change or two, trained for a few epochs, one after the other.
+
+    python zoo/ideas.py NAME [--data-dir DIR]
+
+NAME/ideas.toml says what is tried for the model of that folder: a `recipe`, the folder of the one
+that is changed, tables of what all ideas share, such as fewer epochs, and a list of `idea`s, each
+a `name` and tables of what it changes. What they measure, with seed 0, goes to NAME/ideas.json,
+of which `python zoo/pages.py` makes a table on the card. What has been tried is not tried again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import keras
+import train
+
+from keras_attn import recipes, training
+
+HERE = Path(__file__).parent
+SEED = 0
+NOTED = ("weights", "best_epoch", "minutes", "log", "measured", "fitted")
+
+
+def read(name: str) -> dict[str, recipes.Recipe]:
+    """Return the recipes of a folder's ideas, by what they are called."""
+    given = tomllib.loads((HERE / name / "ideas.toml").read_text("utf-8"))
+    base = recipes.read(HERE / given.pop("recipe") / "recipe.toml")
+    ideas = given.pop("idea")
+    return {idea.pop("name"): changed(changed(base, given), idea) for idea in ideas}
+
+
+def changed(recipe: recipes.Recipe, tables: dict[str, Any]) -> recipes.Recipe:
+    """Return a recipe with other values; tables keep what is not named."""
+    now = recipe._asdict()
+    for key, value in tables.items():
+        now[key] = now[key] | value if isinstance(value, dict) else value
+    return recipes.checked(now)
+
+
+def tried(name: str, recipe: recipes.Recipe, directory: str | None) -> dict[str, Any]:
+    """Train an idea of a folder, or go on with it, and return what it measured."""
+    run = train.RUNS / f"{name}.idea.{recipes.digest(recipe)[:8]}"
+    by = train.made(run, f"zoo/{name}/ideas.toml")
+    keras.backend.clear_session()
+    _, found = recipes.run(recipe, run, SEED, directory, [training.Progress()])
+    return {key: found[key] for key in NOTED} | by
+
+
+def save(name: str, results: dict[str, Any]) -> None:
+    """Write what was measured, all at once."""
+    aside = HERE / name / ".ideas.json"
+    aside.write_text(json.dumps(results, indent=1) + "\n")
+    os.replace(aside, HERE / name / "ideas.json")
+
+
+def main() -> None:
+    """Try what has not been tried."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("name", metavar="NAME")
+    parser.add_argument("--data-dir", help="where the data lies, if it is not to be downloaded")
+    given = parser.parse_args()
+    file = HERE / given.name / "ideas.json"
+    results = json.loads(file.read_text()) if file.exists() else {}
+    for idea, recipe in read(given.name).items():
+        digest = recipes.digest(recipe)
+        if results.get(idea, {}).get("recipe_sha256") != digest:
+            print(f"--- {idea}", flush=True)
+            found = tried(given.name, recipe, given.data_dir)
+            results[idea] = {"recipe_sha256": digest} | found
+            save(given.name, results)
+
+
+if __name__ == "__main__":
+    main()
