@@ -177,6 +177,7 @@ def card(name: str, of: Results) -> str:
         looked(name),
         published(recipe.data),
         mistakes(name),
+        tried(name),
         notes.read_text() + "\n" if notes.exists() else "",
         f"## Use\n\nThe recipe is [recipe.toml](recipe.toml): `keras-attn train "
         f"zoo/{name}/recipe.toml --out run` trains the model, and `keras-attn export run served` "
@@ -230,6 +231,28 @@ def mistakes(name: str) -> str:
             table(["kept", "probability from", "right, %"], kept),
             "The mistakes of which it is surest:",
             table(["word", "answer", "wanted", "probability"], sure) + "\n\n",
+        ]
+    )
+
+
+def tried(name: str) -> str:
+    """Return what ideas.py found in a folder, or nothing."""
+    file = HERE / name / "ideas.json"
+    if not file.exists():
+        return ""
+    rows = []
+    for idea, of in json.loads(file.read_text()).items():
+        wrong, edits = (100 * of["measured"][key] for key in list(RATES)[1:])
+        fitted = 100 * of["fitted"]["exact_match"]
+        numbers = f"{of['weights']:,}", f"{wrong:.2f}", f"{edits:.2f}", f"{fitted:.1f}"
+        rows.append([idea, *numbers, len(of["log"]), f"{of['minutes']:.0f}"])
+    heads = ["idea", "weights", *list(RATES.values())[1:], "trained, exact, %", "epochs", "minutes"]
+    return "\n\n".join(
+        [
+            "## Ideas",
+            "What was tried in shorter runs of one seed, of [ideas.toml](ideas.toml), by `python "
+            f"zoo/ideas.py {name}`:",
+            table(heads, rows) + "\n\n",
         ]
     )
 

@@ -74,6 +74,8 @@ def test_figures_are_those_of_the_runs(pages, tmp_path, monkeypatch):
     (tmp_path / "attention.dates" / "results.json").write_text(json.dumps(results))
     (tmp_path / "README.md").write_text("# Z\n<!-- table dates -->\nold\n<!-- end -->\nmore\n")
     (tmp_path / "attention.dates" / "notes.md").write_text("## Reading\n\nSo it is.\n")
+    ideas = {"wider": run(0.625, 180) | {"weights": 2345}}
+    (tmp_path / "attention.dates" / "ideas.json").write_text(json.dumps(ideas))
     pages.main()
     readme = (tmp_path / "README.md").read_text()
     shown = "75.00 (75.00–76.00) | 25.00 (25.00–26.00) | 12.50 (12.50–13.50) | 2–11 |"
@@ -85,6 +87,7 @@ def test_figures_are_those_of_the_runs(pages, tmp_path, monkeypatch):
         "| 1–3 | 8 | 62.5 |" in card
         and "by seed: 0: 87.5, 1: 87.5." in card
         and "So it is." in card
+        and "| wider | 2,345 | 37.50 | 18.75 | 87.5 | 2 | 3 |" in card
         and "Unicode License" in card
     )
     assert (tmp_path / "dates_learning.png").stat().st_size > 5000

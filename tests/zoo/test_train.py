@@ -22,7 +22,7 @@ def train(tmp_path, monkeypatch):
     (tmp_path / NAME / "recipe.toml").write_text((ZOO / NAME / "recipe.toml").read_text())
     monkeypatch.setattr(module, "HERE", tmp_path)
     monkeypatch.setattr(module, "RUNS", tmp_path / "runs")
-    monkeypatch.setattr(module, "commit", lambda name: "abc")
+    monkeypatch.setattr(module, "commit", lambda *files: "abc")
     return module
 
 
@@ -77,7 +77,7 @@ def test_a_run_says_by_what_it_was_made(train, monkeypatch):
     folder = train.run_of(NAME, 0)
     first = train.made(folder)
     assert first["commit"] == "abc" and set(first["versions"]) == set(train.VERSIONS)
-    monkeypatch.setattr(train, "commit", lambda name: "def")
+    monkeypatch.setattr(train, "commit", lambda *files: "def")
     assert train.made(folder)["commit"] == "abc, def"
     assert train.made(folder)["commit"] == "abc, def"
     assert train.made(train.run_of(NAME, 1))["commit"] == "def"
