@@ -39,6 +39,7 @@ from typing import Any, NamedTuple
 import keras
 
 from keras_attn import datasets, scoring, text, training, zoo
+from keras_attn.zoo import shipped
 
 DATA = {
     "cmudict": datasets.cmudict,
@@ -76,7 +77,8 @@ class Recipe(NamedTuple):
         source: Dict of "tokeniser", a key of `text.KINDS`, and what its `learn` takes.
         target: The same for targets; "joint" is one tokeniser for both.
         options: Dict, of the architecture.
-        training: Dict, what `training.train` takes, without seed and callbacks.
+        training: Dict, what `training.train` takes, without seed and callbacks; "teacher" is a list
+            of trained models that come with the package.
         decoding: Dict, what `generate` takes when the model is measured.
     """
 
@@ -143,6 +145,7 @@ def checked(given: dict[str, Any]) -> Recipe:
         learns = [] if joint else list(inspect.signature(text.KINDS[kind].learn).parameters)
         _known(side, given[side], ["tokeniser", *learns[1:]])
     _known("training", recipe.training, TRAINING)
+    _of_trained(recipe.training.get("teacher", []))
     _known("decoding", recipe.decoding, DECODING)
     beam = recipe.decoding.get("beam_size", 1)
     if type(beam) is not int or beam < 1:
@@ -167,6 +170,23 @@ def _known(where: str, given: Iterable[str], known: Collection[str]) -> None:
             close = difflib.get_close_matches(key, known, 1)
             meant = f" Did you mean {close[0]!r}?" if close else ""
             raise ValueError(f"{where} has no {key!r}; it has {sorted(known)}.{meant}")
+
+
+def _of_trained(teacher: Any) -> None:
+    trained = shipped.names()
+    if not isinstance(teacher, list) or not all(name in trained for name in teacher):
+        raise ValueError(
+            f"training.teacher: expected a list of models of the package, {trained}, got "
+            f"{teacher!r}."
+        )
+
+
+def _taught(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return settings of a training with models in place of their names."""
+    models = [zoo.build(name) for name in settings.get("teacher", [])]
+    if not models:
+        return {key: value for key, value in settings.items() if key != "teacher"}
+    return settings | {"teacher": zoo.ensemble(models) if len(models) > 1 else models[0]}
 
 
 def pairs_of(recipe: Recipe, directory: Any = None, seed: int = 0):
@@ -245,7 +265,7 @@ def run(
         seed=seed,
         callbacks=callbacks,
         by_row=by_row,
-        **recipe.training,
+        **_taught(recipe.training),
     )
     best = training.best(log, recipe.training.get("monitor", "edit_distance_rate"))
     cleaning = model.target.cleaning

@@ -62,6 +62,14 @@ class Ensemble(Generation):
         """The weights of all models, each once."""
         return list({id(w): w for model in self.models for w in model.weights}.values())
 
+    def __call__(self, inputs):
+        """Return the mean of log p of every next token of given targets, (B, T, V).
+
+        Args:
+            inputs: As for `Seq2Seq.call`.
+        """
+        return mean([model.log_probabilities(model(inputs)) for model in self.models])
+
     def encode(self, source_ids):
         """Return the memories and the states of the models, see `Seq2Seq.encode`."""
         return tuple(zip(*(model.encode(source_ids) for model in self.models), strict=True))

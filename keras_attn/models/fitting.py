@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_attn.layers.base import positive
-from keras_attn.models import inputs
+from keras_attn.models import distilling, inputs
 from keras_attn.models.rows import padded
 from keras_attn.text import pipeline
 from keras_attn.training.callbacks import EpochClock, TooLongReport
@@ -53,6 +53,8 @@ def from_text(
     shuffle: bool = False,
     seed: int | None = None,
     too_long: str = "cut",
+    teacher: Any = None,
+    teacher_weight: float = 1.0,
     names: tuple[str, str] = ("x", "y"),
 ) -> Fitting:
     """Return the batches of pairs of strings.
@@ -66,6 +68,8 @@ def from_text(
         shuffle: Whether every epoch has an order of its own; a dataset keeps its own order.
         seed: Int, or None to draw one from NumPy's global generator.
         too_long: "cut" or "drop", what to do with pairs beyond `max_source` or `max_target`.
+        teacher: A model or an ensemble to learn from, see `distilling.soft_targets`, or None.
+        teacher_weight: Float in [0, 1].
         names: What messages call `x` and `y`.
 
     Raises:
@@ -77,6 +81,10 @@ def from_text(
         raise TypeError(f"seed: expected an int or None, got {seed!r}.")
     _need_tokenisers(model)
     batch_size = checked_batch_size(batch_size)
+    if teacher is not None:
+        distilling.check(model, teacher, teacher_weight)
+        if inputs.is_dataset(x):
+            raise TypeError("teacher: goes with lists or arrays of strings, got a dataset.")
     message = too_long_message(model, too_long)
     if inputs.is_dataset(x):
         if y is not None or sample_weight is not None:
@@ -105,12 +113,16 @@ def from_text(
         kept = np.flatnonzero(~long)
         sources, targets = pipeline.selected(sources, kept), pipeline.selected(targets, kept)
         sample_weight = None if sample_weight is None else np.asarray(sample_weight)[kept]
+    soft: Any = ()
+    if teacher is not None:
+        soft = distilling.soft_targets(teacher, sources, targets, teacher_weight)
     with tf.init_scope():
         epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
     dataset = pipeline.batches(
         sources,
         targets,
         sample_weight,
+        soft_targets=soft,
         batch_size=batch_size,
         shuffle=shuffle,
         seed=int(np.random.randint(2**31)) if seed is None else seed,

@@ -422,10 +422,14 @@ class Network(keras.Model):
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Compute the loss, in which padding has weight 0, and the terms that attention adds."""
         weights = losses.token_weights(y, sample_weight)
-        if not isinstance(y_pred, Trained):
-            return super().compute_loss(x, y, y_pred, weights, training)
-        loss = super().compute_loss(x, y, y_pred.logits, weights, training)
-        return loss + self.terms(y, y_pred, weights)
+        trained = isinstance(y_pred, Trained)
+        logits = y_pred.logits if trained else y_pred
+        soft = losses.soft_targets_of(x)
+        if soft:
+            loss = tf.add_n([losses.soft_token_mean(soft, y, logits, weights), *self.losses])
+        else:
+            loss = super().compute_loss(x, y, logits, weights, training)
+        return loss + self.terms(y, y_pred, weights) if trained else loss
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         """Compute the metrics, in which padding has weight 0."""

@@ -66,6 +66,8 @@ class Seq2Seq(Generation, Network):
         *,
         seed: int | None = None,
         too_long: str = "cut",
+        teacher: Any = None,
+        teacher_weight: float = 1.0,
         **kwargs,
     ):
         """Train, on strings or on ids, as `keras.Model.fit` does.
@@ -85,6 +87,11 @@ class Seq2Seq(Generation, Network):
             sample_weight: Float (n,).
             seed: Int that, with the epoch's number, gives the order; None draws one.
             too_long: "cut" or "drop" pairs beyond `max_source` or `max_target`; they are counted.
+            teacher: A `Seq2Seq` or an `Ensemble` to learn from (distillation): at each place of the
+                targets, what it takes for probable is learnt. It is asked once, before the first
+                epoch. Strings in memory alone; or None.
+            teacher_weight: Float in [0, 1], the teacher's share in what is learnt; the rest is the
+                target's token. Label smoothing then smooths nothing.
             **kwargs: The rest of `keras.Model.fit`'s.
 
         Returns:
@@ -107,17 +114,20 @@ class Seq2Seq(Generation, Network):
         if not any(isinstance(callback, StopOnNaN) for callback in callbacks):
             callbacks = [StopOnNaN(), *callbacks]  # before any that save
         prepare: dict[str, Any] = {"batch_size": batch_size, "too_long": too_long}
+        taught = {"teacher": teacher, "teacher_weight": teacher_weight}
         if inputs.is_text(x):
             if validation_split and validation_data is None:
                 (x, y, sample_weight), validation_data = fitting.split(
                     x, y, sample_weight, validation_split
                 )
             data = fitting.from_text(
-                self, x, y, sample_weight, shuffle=shuffle, seed=seed, **prepare
+                self, x, y, sample_weight, shuffle=shuffle, seed=seed, **prepare, **taught
             )
             x, y, sample_weight, shuffle = data.dataset, None, None, False
             callbacks, batch_size, validation_split = [*data.callbacks, *callbacks], None, 0.0
         else:
+            if teacher is not None:
+                raise TypeError("teacher: goes with strings, got ids.")
             x, y, sample_weight = self._ids(x, y, sample_weight, too_long)
         if validation_data is not None:
             prepare["batch_size"] = kwargs.get("validation_batch_size") or prepare["batch_size"]

@@ -20,12 +20,14 @@ class Part(NamedTuple):
         y: Int (1, n).
         logits: Float (1, n, V).
         weights: Float (1, n).
+        soft: `SoftTargets` (1, n, K), or ().
     """
 
     x: Any
     y: Any
     logits: Any
     weights: Any
+    soft: Any
 
 
 def step(model, data) -> dict[str, Any]:
@@ -65,7 +67,8 @@ def _part(model, x, y, weights) -> Part:
         return tf.expand_dims(tf.gather(tf.reshape(values, [-1, *values.shape[2:]]), real), 0)
 
     logits = model.project(picked(model(x, training=True, features=True)))
-    return Part(x, picked(y), logits, picked(weights))
+    soft = tf.nest.map_structure(picked, losses.soft_targets_of(x))
+    return Part(x, picked(y), logits, picked(weights), soft)
 
 
 def _adds_losses(model) -> bool:
@@ -76,7 +79,12 @@ def _adds_losses(model) -> bool:
 
 def _loss(model, parts):
     """Return the mean over the tokens of all parts, and what regularises the weights."""
-    of_tokens = [model.loss.call(part.y, part.logits) for part in parts]
+    of_tokens = [
+        losses.soft_cross_entropy(part.soft, part.logits)
+        if part.soft
+        else model.loss.call(part.y, part.logits)
+        for part in parts
+    ]
     values, y, weights = (
         tf.concat(x, axis=1)
         for x in (of_tokens, [part.y for part in parts], [part.weights for part in parts])

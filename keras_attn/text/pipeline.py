@@ -154,6 +154,7 @@ def batches(
     targets: Ids,
     sample_weight: np.ndarray | None = None,
     *,
+    soft_targets: Any = (),
     batch_size: int,
     shuffle: bool = False,
     seed: int = 0,
@@ -165,6 +166,8 @@ def batches(
         sources: n texts, from `tokenized`.
         targets: n texts.
         sample_weight: Float (n,), or None.
+        soft_targets: A tuple of arrays (m, K), of the m tokens of all targets, one behind the
+            other; or an empty one.
         batch_size: Most pairs of a batch.
         shuffle: Whether pairs and batches come in the order that `seed` and `epoch` give.
         seed: Int.
@@ -172,7 +175,7 @@ def batches(
 
     Returns:
         A dataset of ({"source": (B, S), "target_in": (B, T)}, target_out (B, T)[, sample_weight
-        (B,)]), ids int32, padded with 0.
+        (B,)]), ids int32, padded with 0; and with "soft_targets", (B, T, K) each, if there are any.
     """
     cut = plan(np.maximum(sources.lengths, targets.lengths), batch_size)
     limits = int(sources.lengths.max()), int(targets.lengths.max())
@@ -181,6 +184,8 @@ def batches(
     data = [
         tf.constant(x) for x in (sources.values, sources.starts, targets.values, targets.starts)
     ]
+
+    soft = tf.nest.map_structure(tf.constant, soft_targets)
 
     def order(now):
         if not shuffle:
@@ -194,6 +199,14 @@ def batches(
         source = _padded(_rows(data[0], data[1], taken), limits[0])
         target_out = _padded(_rows(data[2], data[3], taken), limits[1])
         example = {"source": source, "target_in": shifted(target_out)}, target_out
+        if soft:
+            width = tf.shape(target_out, tf.int64)[1]
+            example[0]["soft_targets"] = tf.nest.map_structure(
+                lambda x: _rows(x, data[3], taken).to_tensor(
+                    0, shape=tf.stack([-1, width, x.shape[1]])
+                ),
+                soft,
+            )
         return example if weights is None else (*example, tf.gather(weights, taken))
 
     def one_epoch(_):
@@ -292,12 +305,14 @@ def even(dataset: tf.data.Dataset, replicas: int) -> tf.data.Dataset:
 
     def fill(x, target_out, *weight):
         missing = -tf.shape(target_out)[0] % replicas
-        x = {
+        def zeros(values):
+            return tf.pad(values, [[0, missing], *[[0, 0]] * (values.shape.rank - 1)])
+
+        x = {key: tf.nest.map_structure(zeros, values) for key, values in x.items()} | {
             "source": more(x["source"], missing, EOS),  # no row is ever empty
             "target_in": more(x["target_in"], missing),
         }
-        weight = [tf.pad(w, [[0, missing], *[[0, 0]] * (w.shape.rank - 1)]) for w in weight]
-        return x, more(target_out, missing), *weight
+        return x, more(target_out, missing), *map(zeros, weight)
 
     return dataset.map(fill, num_parallel_calls=2).prefetch(2)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -54,6 +54,38 @@ def negative_log_likelihood(target_out, logits, label_smoothing=0.0):
         expected = ops.squeeze(ops.take_along_axis(logits, ids[..., None], axis=-1), -1)
         loss += label_smoothing * (expected - ops.mean(logits, axis=-1))
     return loss
+
+
+class SoftTargets(NamedTuple):
+    """Distributions to learn in place of single tokens.
+
+    Attributes:
+        ids: Int32 (..., K), the tokens that have a share.
+        probabilities: Float32 (..., K), which sum to 1.
+    """
+
+    ids: Any
+    probabilities: Any
+
+
+def soft_targets_of(x: Any) -> Any:
+    """Return the soft targets that come with a batch's inputs, or an empty tuple."""
+    found = x.get("soft_targets", ()) if isinstance(x, dict) else ()
+    return SoftTargets(*found) if found else ()
+
+
+def soft_cross_entropy(soft: SoftTargets, logits):
+    """Return the cross-entropy of logits (..., V) with distributions, nats (...)."""
+    shares = ops.cast(soft.probabilities, logits.dtype)
+    of_tokens = tf.gather(logits, soft.ids, batch_dims=logits.shape.rank - 1)
+    return tf.reduce_logsumexp(logits, axis=-1) - ops.sum(shares * of_tokens, axis=-1)
+
+
+def soft_token_mean(soft: SoftTargets, y_true, logits, sample_weight=None):
+    """Return the mean of `soft_cross_entropy` over the real tokens, see `token_mean`."""
+    padding = ops.equal(y_true, PAD)  # as in `TokenMean`
+    values = soft_cross_entropy(soft, ops.where(padding[..., None], 0, logits))
+    return token_mean(values, y_true, sample_weight)
 
 
 def num_replicas() -> int:

@@ -40,6 +40,8 @@ def train(
     patience: int | None = None,
     monitor: str = "edit_distance_rate",
     by_row: bool = False,
+    teacher: Any = None,
+    teacher_weight: float = 1.0,
     seed: int = 0,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> list[dict[str, float]]:
@@ -69,6 +71,8 @@ def train(
             generated does (zoo/cmudict.md).
         by_row: Whether each pair of the validation counts for itself, as in running text; else a
             source counts once, and each of its targets is right.
+        teacher: A model or an ensemble to learn from, or None; see `Seq2Seq.fit`.
+        teacher_weight: Float in [0, 1], the teacher's share in what is learnt.
         seed: Int, for the order of the pairs.
         callbacks: More Keras callbacks; they see the measurements in the logs.
 
@@ -122,8 +126,9 @@ def train(
         label_smoothing=label_smoothing,
     )
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    settings |= {"steps": steps, "by_row": by_row}
+    settings |= {"steps": steps, "by_row": by_row, "teacher_weight": None}
+    if teacher is not None:
+        settings["teacher_weight"] = teacher_weight
     run = Run(folder, validation, monitor, patience, settings)
     done = run.resume(model)
     if done < epochs and not run.stopped:
@@ -133,6 +138,8 @@ def train(
             epochs=epochs,
             initial_epoch=done,
             seed=seed,
+            teacher=teacher,
+            teacher_weight=teacher_weight,
             verbose=0,
             callbacks=[run, *callbacks],
         )
@@ -186,6 +193,10 @@ class Run(keras.callbacks.Callback):
         """Whether patience has run out."""
         waited = len(self.log) - 1 - self.best if self.log else 0
         return self.patience is not None and waited >= self.patience
+
+    def on_train_begin(self, logs=None):
+        """Make the folder, now that nothing is refused any more."""
+        self.folder.mkdir(parents=True, exist_ok=True)
 
     def on_epoch_begin(self, epoch, logs=None):
         """Note the time."""
