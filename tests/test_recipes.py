@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from keras_attn import datasets, recipes, text
+from keras_attn import datasets, recipes, text, zoo
 
 TOML = """
 architecture = "attention"
@@ -124,6 +124,30 @@ def test_a_run_trains_measures_and_comes_again(file, tmp_path):
     once = recipe._replace(training={**recipe.training, "epochs": 1})
     losses = [recipes.run(once, tmp_path / f"{i}", seed)[1]["log"][0]["loss"] for i, seed in SEEDS]
     assert losses[0] == losses[1] != losses[2]
+
+
+def test_trained_models_may_teach(file, tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="training.teacher: expected a list of models of the pack"):
+        file.write_text(TOML.replace("epochs = 2", 'epochs = 2\nteacher = ["attention.nowhere"]'))
+        recipes.read(file)
+    with pytest.raises(ValueError, match="training.teacher: expected a list of models of the pack"):
+        file.write_text(TOML.replace("epochs = 2", 'epochs = 2\nteacher = "attention.cmudict"'))
+        recipes.read(file)
+    file.write_text(TOML)
+    alone = recipes.read(file)
+    teachers = [recipes.build(alone, Words.load().train, seed) for seed in (5, 6)]
+    built = zoo.build
+    trained = dict(zip(("attention.cmudict", "combined.cmudict"), teachers, strict=True))
+    monkeypatch.setattr(zoo, "build", lambda name, **x: trained.get(name) or built(name, **x))
+    losses = []
+    for number in range(3):
+        names = list(trained)[:number]
+        recipe = alone._replace(training={**alone.training, "epochs": 1, "teacher": names})
+        _, found = recipes.run(recipe, tmp_path / str(number), 3)
+        losses.append(found["log"][0]["loss"])
+    assert len(set(losses)) == 3
+    with pytest.raises(ValueError, match="holds a run with .'teacher': "):
+        recipes.run(recipe._replace(training={**recipe.training, "teacher": []}), tmp_path / "2", 3)
 
 
 def test_targets_are_those_that_the_model_has_learnt_to_write(file):

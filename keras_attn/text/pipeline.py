@@ -305,6 +305,7 @@ def even(dataset: tf.data.Dataset, replicas: int) -> tf.data.Dataset:
 
     def fill(x, target_out, *weight):
         missing = -tf.shape(target_out)[0] % replicas
+
         def zeros(values):
             return tf.pad(values, [[0, missing], *[[0, 0]] * (values.shape.rank - 1)])
 

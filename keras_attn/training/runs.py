@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import math
 import os
@@ -126,9 +127,9 @@ def train(
         label_smoothing=label_smoothing,
     )
     folder = Path(folder)
-    settings |= {"steps": steps, "by_row": by_row, "teacher_weight": None}
+    settings |= {"steps": steps, "by_row": by_row, "teacher": None}
     if teacher is not None:
-        settings["teacher_weight"] = teacher_weight
+        settings["teacher"] = [_fingerprint(teacher), teacher_weight]
     run = Run(folder, validation, monitor, patience, settings)
     done = run.resume(model)
     if done < epochs and not run.stopped:
@@ -146,6 +147,14 @@ def train(
     state.restore(model, folder / BEST)
     save_model(model, folder / MODEL)
     return run.log
+
+
+def _fingerprint(model) -> str:
+    """Return what tells the weights of a model from others."""
+    found = hashlib.sha256()
+    for weight in model.weights:
+        found.update(weight.numpy().tobytes())
+    return found.hexdigest()
 
 
 class Run(keras.callbacks.Callback):

@@ -6,6 +6,7 @@ import itertools
 import numpy as np
 import pytest
 import small_models
+import tensorflow as tf
 
 from keras_attn import layers, text, zoo
 from keras_attn.models.ensemble import mean
@@ -31,6 +32,14 @@ def test_a_score_is_the_mean_of_the_scores():
     targets = np.array([[4, 5, 2, 0], [5, 2, 0, 0]])
     expected = np.mean([model.score(SOURCES, targets) for model in models], axis=0)
     np.testing.assert_allclose(ensemble.score(SOURCES, targets), expected, atol=1e-5)
+
+
+def test_a_call_is_the_mean_of_log_p_of_every_next_token():
+    models = three()
+    targets = {"source": SOURCES, "target_in": np.array([[1, 4, 5], [1, 5, 0]])}
+    each = [np.asarray(tf.nn.log_softmax(model(targets))) for model in models]
+    found = zoo.ensemble(models)(targets)
+    np.testing.assert_allclose(found, np.mean(each, axis=0), atol=1e-6)
 
 
 def test_a_wide_beam_finds_the_best_of_all():

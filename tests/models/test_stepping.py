@@ -15,6 +15,7 @@ from keras_attn.training.losses import serializable
 from keras_attn.training.metrics import TokenAccuracy
 
 PAIRS = [*FEW, "b", "hello"], [*FEW_SPOKEN, "b", "o l l e h"]
+TEACHER = small("combined", **CHEAP)
 
 
 def trained(monkeypatch, parts, options=None, **fit):
@@ -40,6 +41,7 @@ def trained(monkeypatch, parts, options=None, **fit):
         ({}, {}),
         ({"label_smoothing": 0.2}, {"sample_weight": np.array([1, 0, 2, 0.5, 1, 3])}),
         ({"loss": TokenMean(keras.losses.SparseCategoricalCrossentropy(from_logits=True))}, {}),
+        ({"label_smoothing": 0.2}, {"teacher": TEACHER, "teacher_weight": 0.75}),
     ],
 )
 def test_a_step_is_that_of_keras_whatever_the_parts(monkeypatch, options, fit):

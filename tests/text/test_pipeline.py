@@ -78,6 +78,27 @@ def made(sizes, weights=None, **options):
 # Strings in memory.
 
 
+@pytest.mark.parametrize("replicas", [1, 4])
+def test_soft_targets_stay_with_their_tokens(replicas):
+    sources, targets = (ids_of(texts) for texts in pairs_of([(3, 2), (5, 9), (2, 2), (9, 4)]))
+    tokens = len(targets.values)
+    soft = targets.values[:, None] * [1, 10], np.arange(tokens, dtype="float32")[:, None] * [1, 0.5]
+    dataset = pipeline.batches(
+        sources, targets, soft_targets=soft, batch_size=3, shuffle=True, seed=3
+    )
+    if replicas > 1:
+        dataset = pipeline.even(dataset, replicas)
+    places = []
+    for x, target_out in dataset.as_numpy_iterator():
+        ids, numbers = x["soft_targets"]
+        assert len(ids) == len(target_out) and len(ids) % replicas == 0
+        np.testing.assert_array_equal(ids, target_out[..., None] * [1, 10])
+        np.testing.assert_array_equal(numbers[..., 1] * 2, numbers[..., 0])
+        places += numbers[target_out != 0][:, 0].tolist()
+        assert not numbers[target_out == 0].any()
+    assert sorted(places) == list(range(tokens))
+
+
 @few
 @given(
     st.lists(st.tuples(lengths, lengths), min_size=1, max_size=30),

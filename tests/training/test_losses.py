@@ -112,6 +112,34 @@ def test_what_stands_at_padding_never_matters(rubbish, loss):
     assert (gradient[target_out == 0] == 0).all() and (gradient[target_out != 0] != 0).any()
 
 
+@few
+@given(st.integers(0, 1000))
+def test_soft_targets_are_learnt_as_a_loop_says(seed):
+    logits, target_out = batch(seed)
+    random = np.random.default_rng(seed)
+    ids = np.argsort(random.random(logits.shape))[..., :3]
+    shares = random.dirichlet([1, 1, 1], logits.shape[:2])
+    shares[target_out == 0] = 0
+    total = 0.0
+    for b, t in zip(*np.nonzero(target_out), strict=True):
+        log_p = reference.log_softmax(logits[b, t])
+        total -= sum(p * log_p[i] for i, p in zip(ids[b, t], shares[b, t], strict=True))
+    wanted = total / max((target_out != 0).sum(), 1)
+    soft = losses.SoftTargets(ids.astype("int32"), shares)
+    assert float(losses.soft_token_mean(soft, target_out, logits)) == pytest.approx(wanted)
+    logits[target_out == 0] = np.nan
+    assert float(losses.soft_token_mean(soft, target_out, logits)) == pytest.approx(wanted)
+
+
+def test_sure_soft_targets_are_targets():
+    logits, target_out = batch()
+    ids = np.stack([target_out, np.zeros_like(target_out)], axis=-1).astype("int32")
+    soft = losses.SoftTargets(ids, np.broadcast_to([1.0, 0.0], ids.shape))
+    weights = np.array([1, 0, 2.5, 1])
+    found = losses.soft_token_mean(soft, target_out, logits, weights)
+    assert float(found) == pytest.approx(float(TokenMean()(target_out, logits, weights)))
+
+
 def test_a_batch_of_padding_gives_0():
     logits = tf.Variable(np.full((2, 3, 5), np.nan))
     with tf.GradientTape() as tape:
