@@ -118,6 +118,12 @@ def measured(name: str, of: Results) -> str:
         for row in by_length(of)
     ]
     fitted = [f"{seed}: {100 * run['fitted']['exact_match']:.1f}" for seed, run in runs.items()]
+    greedy = [
+        f"{seed}: {100 * best['val_exact_match']:.1f} and {100 * last['val_exact_match']:.1f}"
+        for seed, best, last in (
+            (seed, run["log"][run["best_epoch"] - 1], run["log"][-1]) for seed, run in runs.items()
+        )
+    ]
     signature = run["measured"].get("bleu_signature")
     signed = f" BLEU in lower case, `{signature}`." if signature else ""
     return "\n\n".join(
@@ -128,6 +134,8 @@ def measured(name: str, of: Results) -> str:
             table(heads, rows),
             f"Exact, of {run['fitted']['sources']:,} sources that were trained on, %, by {each}: "
             f"{', '.join(fitted)}.",
+            "What chooses an epoch flatters it. Exact, greedily, of the best epoch and of the last, "
+            f"%, by {each}: {', '.join(greedy)}.",
             f"By the length of sources, all {apart}:",
             table(["source, tokens", "sources", "exact, %"], lengths),
         ]
@@ -177,6 +185,7 @@ def card(name: str, of: Results) -> str:
         looked(name),
         published(recipe.data),
         mistakes(name),
+        searched(name),
         tried(name),
         notes.read_text() + "\n" if notes.exists() else "",
         f"## Use\n\nThe recipe is [recipe.toml](recipe.toml): `keras-attn train "
@@ -231,6 +240,30 @@ def mistakes(name: str) -> str:
             table(["kept", "probability from", "right, %"], kept),
             "The mistakes of which it is surest:",
             table(["word", "answer", "wanted", "probability"], sure) + "\n\n",
+        ]
+    )
+
+
+def searched(name: str) -> str:
+    """Return what searches.py found in a folder, or nothing."""
+    file = HERE / name / "searches.json"
+    if not file.exists():
+        return ""
+    found = json.loads(file.read_text())
+    rows = []
+    for search, of in found["searches"].items():
+        wrong, edits = (f"{100 * of[key]:.2f}" for key in list(RATES)[1:])
+        listed = f"{100 * of['in_the_list']:.2f}"
+        rows.append([search, wrong, edits, f"{of['mean_score']:.4f}", of["lower"], listed])
+    heads = ["search", *list(RATES.values())[1:], "mean score", "lower", "in the list, %"]
+    return "\n\n".join(
+        [
+            "## Searches",
+            f"The weights of the package, {found['sources']:,} sources, by `python "
+            f"zoo/searches.py {name}`. The mean score is log p of what was found, nats; lower "
+            "counts the sources whose answer scores less than that of greedy search; in the list "
+            "are those that have a right answer anywhere in the beam.",
+            table(heads, rows) + "\n\n",
         ]
     )
 

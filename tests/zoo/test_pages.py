@@ -35,7 +35,7 @@ def test_recipes_are_of_what_their_folder_says(file):
     if zoo.config(recipe.architecture, **recipe.options)["copy"] != "none":
         assert recipe.training["label_smoothing"] == 0  # `compile` refuses any, and 0.1 is usual
     results = file.with_name("results.json")
-    for found in (results, file.with_name("errors.json")):
+    for found in (results, file.with_name("errors.json"), file.with_name("searches.json")):
         if found.exists():
             assert json.loads(found.read_text())["recipe_sha256"] == recipes.digest(recipe)
     if results.exists():
@@ -86,6 +86,7 @@ def test_figures_are_those_of_the_runs(pages, tmp_path, monkeypatch):
     assert (
         "| 1–3 | 8 | 62.5 |" in card
         and "by seed: 0: 87.5, 1: 87.5." in card
+        and "by seed: 0: 75.0 and 75.0, 1: 50.0 and 50.0." in card
         and "So it is." in card
         and "| wider | 2,345 | 37.50 | 18.75 | 87.5 | 2 | 3 |" in card
         and "Unicode License" in card
