@@ -1,8 +1,8 @@
 """Words to phonemes a second, over many words: keras_attn, g2p-en and Phonetisaurus.
 
-    python benchmarks/corpus.py MODEL.keras WORDS [--fst MODEL.fst] [--rounds 3] [--number 100000]
+    python benchmarks/corpus.py WORDS [--fst MODEL.fst] [--rounds 3] [--number 100000]
 
-The model is one of `zoo/cmudict.py`, from build/runs; WORDS a file whose lines begin with a word,
+The model is the package's `attention.cmudict`; WORDS a file whose lines begin with a word,
 such as CMUdict's train.tsv. g2p-en and phonetisaurus are optional (`pip install g2p-en
 phonetisaurus`); Phonetisaurus' model is what `phonetisaurus train --model MODEL.fst LEXICON` makes
 of the same file, in two minutes. All run in turn, round after round. It also counts how many of
@@ -35,9 +35,8 @@ CLOSE = 1e-4  # difference of two logits that rounding may turn round
 PAGE = """# Corpora: words a second
 
 Spelling to phonemes, greedy, {words:,} words, one process, median (least–most) of {rounds} rounds
-in turn; {cpu}, {cores} cores. keras_attn is `model.generate` of `attention` from a later run of
-[zoo/cmudict.md](../zoo/cmudict.md), the one of
-[zoo/search_on_cmudict.md](../zoo/search_on_cmudict.md), {weights:,} weights; "frozen" after
+in turn; {cpu}, {cores} cores. keras_attn is `model.generate` of
+[attention.cmudict](../zoo/attention.cmudict/card.md), {weights:,} weights; "frozen" after
 `model.freeze()`, "one by one" called for each word, "bfloat16" built with `dtype="mixed_bfloat16"`
 and given the weights (for what that changes see [convergence.md](convergence.md)). g2p-en {g2p} is
 its `G2p.predict`, which takes one word; Phonetisaurus {phonetisaurus} its `phonetisaurus-g2pfst` on
@@ -178,7 +177,6 @@ def spread(values, form: str) -> str:
 def main():
     """Measure, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model")
     parser.add_argument("words", type=Path)
     parser.add_argument("--fst", help="Phonetisaurus' model")
     parser.add_argument("--rounds", type=int, default=3)
@@ -189,7 +187,7 @@ def main():
     words = list(dict.fromkeys(line.split("\t")[0].lower() for line in lines))[: given.number]
     words = np.random.default_rng(0).permutation(words).tolist()
     few = words[:ONE_BY_ONE]
-    model = keras.saving.load_model(given.model, compile=False)
+    model = zoo.build("attention.cmudict")
     frozen = model.freeze()
     if given.compare:
         results = json.loads((HERE / "corpus.json").read_text())

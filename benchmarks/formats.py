@@ -1,10 +1,10 @@
 """What a model loses and costs in other runtimes: ONNX, LiteRT, and LiteRT with weights of 8 bits.
 
-    python benchmarks/formats.py MODEL.keras [--data DIR]
+    python benchmarks/formats.py [--data DIR]
 
-MODEL.keras is one of zoo/cmudict.md, and the words are those of its development part. Every runtime
-answers through `answer.py`, the script that an export writes. Results go to formats.json and
-formats.md beside this file.
+The model is the package's `attention.cmudict`, the words are those that chose its epoch. Every
+runtime answers through `answer.py`, the script that an export writes. Results go to formats.json
+and formats.md beside this file.
 """
 
 from __future__ import annotations
@@ -18,9 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-import keras
-
-from keras_attn import scoring
+from keras_attn import scoring, zoo
 from keras_attn.datasets import cmudict
 
 HERE = Path(__file__).parent
@@ -33,9 +31,8 @@ KINDS = {
 }
 PAGE = """# Other runtimes: what they lose and cost
 
-Made by `python benchmarks/formats.py MODEL.keras`; the data is formats.json; {machine}. The
-`attention` from a later run of [zoo/cmudict.md](../zoo/cmudict.md), the one of
-[zoo/search_on_cmudict.md](../zoo/search_on_cmudict.md) over {words:,} development words, greedily:
+Made by `python benchmarks/formats.py`; the data is formats.json; {machine}.
+[attention.cmudict](../zoo/attention.cmudict/card.md) over {words:,} development words, greedily:
 LiteRT {batch} at a time for the rates of errors, and one for the time; `answer.py` searches, so
 that a step is a call from Python. "MB" is `encode` and `step`.
 
@@ -83,10 +80,9 @@ def measured(model, folder: Path, kind, sources, references, expected) -> dict:
 def main():
     """Measure, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model")
     parser.add_argument("--data", help="a folder with CMUdict, if it is not to be downloaded")
     given = parser.parse_args()
-    model = keras.saving.load_model(given.model, compile=False)
+    model = zoo.build("attention.cmudict")
     part = cmudict.load(given.data).validation
     sources, references = scoring.grouped(part.sources, part.targets)
     expected = model.generate(sources)

@@ -1,11 +1,11 @@
 """What a beam costs beside greedy search, in paired runs on one model.
 
-    python benchmarks/search.py MODEL.keras [--rounds 15]
+    python benchmarks/search.py [--rounds 15]
 
 A step costs (time of 40 steps - time of 8 steps) / 32, on 64 words at a time, with the end token
 banned, so that all searches take as many steps; whole calls are `generate` on 640 words, in batches
 of 64, with their own ends. All variants run in turn, round after round. Results go to search.json
-and search.md beside this file. The model is one of `zoo/cmudict.py`, from build/runs.
+and search.md beside this file. The model is the package's `attention.cmudict`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import numpy as np
 import tensorflow as tf
 
 import keras_attn
+from keras_attn import zoo
 
 HERE = Path(__file__).parent
 BATCH, SHORT, LONG, WORDS = 64, 8, 40, 640
@@ -78,8 +79,7 @@ def ratios(found):
 PAGE = """# Search: what beams cost
 
 Beam over greedy, medians of {rounds} paired rounds (least to most); {machine}. The model is
-`attention` from a later run of [zoo/cmudict.md](../zoo/cmudict.md), the one of
-[zoo/search_on_cmudict.md](../zoo/search_on_cmudict.md), {weights:,} weights, 64 words at a time.
+[attention.cmudict](../zoo/attention.cmudict/card.md), {weights:,} weights, 64 words at a time.
 Made by `benchmarks/search.py`; the data is search.json.
 
 | beam | a step | a whole `generate` | a step, ms | words a second |
@@ -107,10 +107,9 @@ def page(results):
 def main():
     """Measure, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model")
     parser.add_argument("--rounds", type=int, default=15)
     arguments = parser.parse_args()
-    model = keras.saving.load_model(arguments.model, compile=False)
+    model = zoo.build("attention.cmudict")
     found = measure(model, arguments.rounds)
     versions = f"TensorFlow {tf.__version__}, Keras {keras.__version__}"
     results = {

@@ -134,8 +134,8 @@ def measured(name: str, of: Results) -> str:
             table(heads, rows),
             f"Exact, of {run['fitted']['sources']:,} sources that were trained on, %, by {each}: "
             f"{', '.join(fitted)}.",
-            "What chooses an epoch flatters it. Exact, greedily, of the best epoch and of the last, "
-            f"%, by {each}: {', '.join(greedy)}.",
+            "What chooses an epoch flatters it. Exact, greedily, of best and last epoch, %, "
+            f"by {each}: {', '.join(greedy)}.",
             f"By the length of sources, all {apart}:",
             table(["source, tokens", "sources", "exact, %"], lengths),
         ]
