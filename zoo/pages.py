@@ -118,12 +118,8 @@ def measured(name: str, of: Results) -> str:
         for row in by_length(of)
     ]
     fitted = [f"{seed}: {100 * run['fitted']['exact_match']:.1f}" for seed, run in runs.items()]
-    greedy = [
-        f"{seed}: {100 * best['val_exact_match']:.1f} and {100 * last['val_exact_match']:.1f}"
-        for seed, best, last in (
-            (seed, run["log"][run["best_epoch"] - 1], run["log"][-1]) for seed, run in runs.items()
-        )
-    ]
+    chosen = [[each, "best", "last", "of least loss"]]
+    chosen += [[seed, *by_epoch(run)] for seed, run in runs.items()]
     signature = run["measured"].get("bleu_signature")
     signed = f" BLEU in lower case, `{signature}`." if signature else ""
     return "\n\n".join(
@@ -134,12 +130,21 @@ def measured(name: str, of: Results) -> str:
             table(heads, rows),
             f"Exact, of {run['fitted']['sources']:,} sources that were trained on, %, by {each}: "
             f"{', '.join(fitted)}.",
-            "What chooses an epoch flatters it. Exact, greedily, of best and last epoch, %, "
-            f"by {each}: {', '.join(greedy)}.",
+            "What chooses an epoch flatters it. Exact, greedily, % (epoch): the one chosen, the "
+            "last, and the one that the loss of the same sources would choose.",
+            table(chosen[0], chosen[1:]),
             f"By the length of sources, all {apart}:",
             table(["source, tokens", "sources", "exact, %"], lengths),
         ]
     )
+
+
+def by_epoch(run: dict) -> list[str]:
+    """Return what is right, greedily, of three epochs: chosen, the last, and of least loss."""
+    log = run["log"]
+    by_loss = min(log, key=lambda entry: entry["val_loss"])
+    entries = log[run["best_epoch"] - 1], log[-1], by_loss
+    return [f"{100 * entry['val_exact_match']:.2f} ({entry['epoch']:.0f})" for entry in entries]
 
 
 def by_length(of: Results) -> list[dict[str, Any]]:

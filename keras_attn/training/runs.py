@@ -69,7 +69,7 @@ def train(
         monitor: What is better: less "edit_distance_rate", "loss" (label smoothing included) or
             "perplexity", or more "exact_match" or "bleu", which of translations is measured in
             lower case, greedily (sacrebleu). Loss and perplexity turn long before what is
-            generated does (zoo/cmudict.md).
+            generated does (zoo/README.md).
         by_row: Whether each pair of the validation counts for itself, as in running text; else a
             source counts once, and each of its targets is right.
         teacher: A model or an ensemble to learn from, or None; see `Seq2Seq.fit`.

@@ -46,7 +46,11 @@ def run(exact, seconds):
     rows = [{"from": 1, "to": 3, "sources": 4, "exact_match": exact}]
     measured = {"sources": 4, "exact_match": exact, "by_length": rows}
     measured |= {"sequence_error_rate": 1 - exact, "token_error_rate": (1 - exact) / 2}
-    log = [{"epoch": 1, "val_exact_match": exact / 2}, {"epoch": 2, "val_exact_match": exact}]
+    log = [
+        {"epoch": 1.0, "val_exact_match": exact / 2, "val_loss": 0.5},
+        {"epoch": 2.0, "val_exact_match": exact, "val_loss": 0.75},
+        {"epoch": 3.0, "val_exact_match": exact / 4, "val_loss": 0.625},
+    ]
     return {
         "measured": measured,
         "fitted": {"sources": 1000, "exact_match": 0.875},
@@ -82,13 +86,13 @@ def test_figures_are_those_of_the_runs(pages, tmp_path, monkeypatch):
     assert f"| [attention.dates](attention.dates/card.md) | 1,234 | 2 | {shown}" in readme
     assert "old" not in readme and readme.endswith("<!-- end -->\nmore\n")
     card = (tmp_path / "attention.dates" / "card.md").read_text()
-    assert "| 1 | 50.00 | 50.00 | 25.00 | 2 of 2 | 11.0 | 700 | abc |" in card
+    assert "| 1 | 50.00 | 50.00 | 25.00 | 2 of 3 | 11.0 | 700 | abc |" in card
     assert (
         "| 1–3 | 8 | 62.5 |" in card
         and "by seed: 0: 87.5, 1: 87.5." in card
-        and "by seed: 0: 75.0 and 75.0, 1: 50.0 and 50.0." in card
+        and "| 0 | 75.00 (2) | 18.75 (3) | 37.50 (1) |" in card
         and "So it is." in card
-        and "| wider | 2,345 | 37.50 | 18.75 | 87.5 | 2 | 3 |" in card
+        and "| wider | 2,345 | 37.50 | 18.75 | 87.5 | 3 | 3 |" in card
         and "Unicode License" in card
     )
     assert (tmp_path / "dates_learning.png").stat().st_size > 5000
