@@ -341,7 +341,7 @@ def measured(
     (sources, references), hypotheses = answered(
         lambda chunk: generate(chunk, **recipe.decoding), cleaning, pairs, told, about.by_row
     )
-    tokens = {side: _tokens(recipe, side) for side in ("source", "target")}
+    tokens = {side: tokens_of(recipe, side) for side in ("source", "target")}
     found = scoring.sequence_scores(hypotheses, references, tokens["target"])
     if about.translation:
         found |= scoring.translation_scores(hypotheses, references, lowercase=True)
@@ -360,7 +360,7 @@ def measured(
     return {"sources": len(sources), **found, "by_length": rows}
 
 
-def _tokens(recipe: Recipe, side: str) -> Callable[[str], list[str]]:
+def tokens_of(recipe: Recipe, side: str) -> Callable[[str], list[str]]:
     """Return how a text is split to count errors and lengths: characters, or words."""
     kind = getattr(recipe, side)["tokeniser"]
     kind = recipe.source["tokeniser"] if kind == JOINT else kind

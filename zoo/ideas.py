@@ -27,26 +27,40 @@ SEED = 0
 NOTED = ("weights", "best_epoch", "minutes", "log", "measured", "fitted")
 
 
+def base(name: str) -> str:
+    """Return the folder of the recipe that a folder's ideas change."""
+    return tomllib.loads((HERE / name / "ideas.toml").read_text("utf-8"))["recipe"]
+
+
 def read(name: str) -> dict[str, recipes.Recipe]:
     """Return the recipes of a folder's ideas, by what they are called."""
     given = tomllib.loads((HERE / name / "ideas.toml").read_text("utf-8"))
-    base = recipes.read(HERE / given.pop("recipe") / "recipe.toml")
-    ideas = given.pop("idea")
-    return {idea.pop("name"): changed(changed(base, given), idea) for idea in ideas}
+    unchanged = recipes.read(HERE / given.pop("recipe") / "recipe.toml")
+    ideas: dict[str, recipes.Recipe] = {}
+    for number, idea in enumerate(given.pop("idea")):
+        called = idea.pop("name", None)
+        if called is None or called in ideas:
+            raise ValueError(f"idea {number}: expected a name of its own, got {called!r}.")
+        ideas[called] = changed(changed(unchanged, given), idea)
+    return ideas
 
 
 def changed(recipe: recipes.Recipe, tables: dict[str, Any]) -> recipes.Recipe:
-    """Return a recipe with other values; tables keep what is not named."""
-    now = recipe._asdict()
+    """Return a recipe with other values; tables keep what is not named.
+
+    Raises:
+        TypeError, ValueError: what no recipe may say, see `recipes.checked`.
+    """
+    now: dict[str, Any] = recipe._asdict()
     for key, value in tables.items():
-        now[key] = now[key] | value if isinstance(value, dict) else value
+        now[key] = now.get(key, {}) | value if isinstance(value, dict) else value
     return recipes.checked(now)
 
 
 def tried(name: str, recipe: recipes.Recipe, directory: str | None) -> dict[str, Any]:
     """Train an idea of a folder, or go on with it, and return what it measured."""
     run = train.RUNS / f"{name}.idea.{recipes.digest(recipe)[:8]}"
-    by = train.made(run, f"zoo/{name}/ideas.toml")
+    by = train.made(run, f"zoo/{name}/ideas.toml", f"zoo/{base(name)}/recipe.toml")
     keras.backend.clear_session()
     _, found = recipes.run(recipe, run, SEED, directory, [training.Progress()])
     return {key: found[key] for key in NOTED} | by
@@ -66,8 +80,10 @@ def main() -> None:
     parser.add_argument("--data-dir", help="where the data lies, if it is not to be downloaded")
     given = parser.parse_args()
     file = HERE / given.name / "ideas.json"
-    results = json.loads(file.read_text()) if file.exists() else {}
-    for idea, recipe in read(given.name).items():
+    before = json.loads(file.read_text()) if file.exists() else {}
+    ideas = read(given.name)
+    results = {idea: before[idea] for idea in ideas if idea in before}
+    for idea, recipe in ideas.items():
         digest = recipes.digest(recipe)
         if results.get(idea, {}).get("recipe_sha256") != digest:
             print(f"--- {idea}", flush=True)

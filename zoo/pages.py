@@ -2,14 +2,15 @@
 
     python zoo/pages.py
 
-A card is made of its recipe, its architecture's card, results.json, errors.json if there is one
-(errors.py), and notes.md if there is one, which is written by hand; README.md is written by
-hand but for its tables.
+A card is made of its recipe, its architecture's card, results.json, what errors.py, searches.py and
+ideas.py have found, if they were asked, and notes.md if there is one, which is written by hand;
+README.md is written by hand but for its tables.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 import textwrap
 from pathlib import Path
@@ -130,8 +131,9 @@ def measured(name: str, of: Results) -> str:
             table(heads, rows),
             f"Exact, of {run['fitted']['sources']:,} sources that were trained on, %, by {each}: "
             f"{', '.join(fitted)}.",
-            "What chooses an epoch flatters it. Exact, greedily, % (epoch): the one chosen, the "
-            "last, and the one that the loss of the same sources would choose.",
+            f"What chooses an epoch flatters it. {'BLEU' if signature else 'Exact, %'}, greedily "
+            "(epoch): the one chosen, the last, and that which the loss of the same sources would "
+            "choose.",
             table(chosen[0], chosen[1:]),
             f"By the length of sources, all {apart}:",
             table(["source, tokens", "sources", "exact, %"], lengths),
@@ -142,9 +144,11 @@ def measured(name: str, of: Results) -> str:
 def by_epoch(run: dict) -> list[str]:
     """Return what is right, greedily, of three epochs: chosen, the last, and of least loss."""
     log = run["log"]
-    by_loss = min(log, key=lambda entry: entry["val_loss"])
+    by_loss = min(log, key=lambda entry: math.inf if (x := entry["val_loss"]) is None else x)
     entries = log[run["best_epoch"] - 1], log[-1], by_loss
-    return [f"{100 * entry['val_exact_match']:.2f} ({entry['epoch']:.0f})" for entry in entries]
+    shown = "val_bleu" if "val_bleu" in log[0] else "val_exact_match"
+    scale = 1 if shown == "val_bleu" else 100
+    return [f"{scale * entry[shown]:.2f} ({entry['epoch']:.0f})" for entry in entries]
 
 
 def by_length(of: Results) -> list[dict[str, Any]]:

@@ -30,12 +30,12 @@ SEARCHES: dict[str, dict[str, Any]] = {
 }
 
 
-def searched(model, sources, references, options) -> tuple[dict[str, Any], np.ndarray]:
+def searched(model, sources, references, options, tokens) -> tuple[dict[str, Any], np.ndarray]:
     """Return how good one search is, and the scores of what it found, nats (n,)."""
     width = options.get("beam_size", 1)
     texts, scores = model.generate(sources, num_return=width, return_scores=True, **options)
     best = [row[0] if row else "" for row in texts]
-    found = scoring.sequence_scores(best, references)
+    found = scoring.sequence_scores(best, references, tokens)
     listed = [bool({*row} & {*right}) for row, right in zip(texts, references, strict=True)]
     scored = np.array([row[0] if row else -np.inf for row in scores])
     return found | {"in_the_list": float(np.mean(listed))}, scored
@@ -49,13 +49,17 @@ def main() -> None:
     given = parser.parse_args()
     recipe = recipes.read(HERE / given.name / "recipe.toml")
     model = zoo.build(given.name)
-    _, held_out = recipes.pairs_of(recipe, given.data_dir)
-    sources, references = scoring.grouped(*held_out)
+    if recipes.DATA[recipe.data].ABOUT.by_row:
+        parser.error(f"NAME: expected data in which a source counts once, got {recipe.data!r}.")
+    seed = json.loads((HERE / given.name / "results.json").read_text())["shipped"]["seed"]
+    _, held_out = recipes.pairs_of(recipe, given.data_dir, seed)
+    (sources, references), _ = recipes.answered(list, model.target.cleaning, held_out)
+    tokens = recipes.tokens_of(recipe, "target")
     results: dict[str, Any] = {"recipe_sha256": recipes.digest(recipe), "sources": len(sources)}
     results["searches"] = {}
-    _, greedy = searched(model, sources, references, {})
+    _, greedy = searched(model, sources, references, {}, tokens)
     for name, options in SEARCHES.items():
-        found, scores = searched(model, sources, references, options)
+        found, scores = searched(model, sources, references, options, tokens)
         lower = int((scores < greedy - 1e-4).sum())
         found |= {"mean_score": float(scores.mean()), "lower": lower}
         results["searches"][name] = {"options": options, **found}

@@ -14,6 +14,7 @@ from keras_attn.layers.base import positive
 from keras_attn.models import distilling, inputs
 from keras_attn.models.rows import padded
 from keras_attn.text import pipeline
+from keras_attn.training import losses
 from keras_attn.training.callbacks import EpochClock, TooLongReport
 
 BATCH_SIZE = 64
@@ -82,9 +83,14 @@ def from_text(
     _need_tokenisers(model)
     batch_size = checked_batch_size(batch_size)
     if teacher is not None:
-        distilling.check(model, teacher, teacher_weight)
+        model.check_teacher(teacher, teacher_weight)
         if inputs.is_dataset(x):
             raise TypeError("teacher: goes with lists or arrays of strings, got a dataset.")
+        if not losses.is_cross_entropy(model.loss) or model.loss_is_weighed:
+            raise ValueError(
+                "teacher: goes with the cross-entropy of compile(loss='auto'), without "
+                f"loss_weights; got {model.loss!r}{' and weights' * model.loss_is_weighed}."
+            )
     message = too_long_message(model, too_long)
     if inputs.is_dataset(x):
         if y is not None or sample_weight is not None:

@@ -94,6 +94,7 @@ class Network(keras.Model):
         if self.decoder.gate.copies:
             self.codec = CopyCodec(self.source, self.target, self.max_source)
         self.scheduled_sampling: Any = 0.0
+        self.loss_is_weighed = False
         self.sampling_seed = keras.random.SeedGenerator()
         self._make_layers()
         self.build()
@@ -374,7 +375,8 @@ class Network(keras.Model):
             **kwargs,
         )
         self.scheduled_sampling = scheduled_sampling
-        others = weighted_metrics or kwargs.get("loss_weights")
+        self.loss_is_weighed = bool(kwargs.get("loss_weights"))
+        others = weighted_metrics or self.loss_is_weighed
         self.usual_metrics = "others"
         if (isinstance(metrics, str) or not metrics) and not others:
             self.usual_metrics = "auto" if metrics else "none"
@@ -426,7 +428,9 @@ class Network(keras.Model):
         logits = y_pred.logits if trained else y_pred
         soft = losses.soft_targets_of(x)
         if soft:
-            loss = tf.add_n([losses.soft_token_mean(soft, y, logits, weights), *self.losses])
+            loss = losses.soft_token_mean(soft, y, logits, weights)
+            for added in self.losses:  # as Keras does
+                loss += ops.sum(ops.cast(added, loss.dtype)) / losses.num_replicas()
         else:
             loss = super().compute_loss(x, y, logits, weights, training)
         return loss + self.terms(y, y_pred, weights) if trained else loss

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from keras_attn.layers.choices import serializable
-from keras_attn.models import fitting, inputs
+from keras_attn.models import distilling, fitting, inputs
 from keras_attn.models.frozen import Frozen
 from keras_attn.models.generation import GENERATED_AT_A_TIME, Generation
 from keras_attn.models.network import Network
@@ -50,6 +50,16 @@ class Seq2Seq(Generation, Network):
 
     # === Training ===
 
+    def check_teacher(self, teacher: Any, teacher_weight: float = 1.0) -> None:
+        """Refuse a teacher that this model cannot learn from in `fit`.
+
+        Raises:
+            TypeError: something else than a model or an ensemble.
+            ValueError: other tokenisers, a teacher of shorter sources, models that copy, or a
+                weight outside [0, 1].
+        """
+        distilling.check(self, teacher, teacher_weight)
+
     def fit(
         self,
         x: Any = None,
@@ -88,19 +98,22 @@ class Seq2Seq(Generation, Network):
             seed: Int that, with the epoch's number, gives the order; None draws one.
             too_long: "cut" or "drop" pairs beyond `max_source` or `max_target`; they are counted.
             teacher: A `Seq2Seq` or an `Ensemble` to learn from (distillation): at each place of the
-                targets, what it takes for probable is learnt. It is asked once, before the first
-                epoch. Strings in memory alone; or None.
+                targets, the ten tokens that it takes for most probable are learnt, in its
+                proportions. It is asked once, before the first epoch. Strings in memory alone; or
+                None. Label smoothing then holds for the loss of validation data alone, and what
+                rewards the choices of hard attention is the target's token all the same.
             teacher_weight: Float in [0, 1], the teacher's share in what is learnt; the rest is the
-                target's token. Label smoothing then smooths nothing.
+                target's token.
             **kwargs: The rest of `keras.Model.fit`'s.
 
         Returns:
             Keras' `History`.
 
         Raises:
-            TypeError: something that is neither strings nor ids.
-            ValueError: no pairs, unequal numbers, ids outside the vocabulary, `class_weight`, or no
-                optimizer.
+            TypeError: something that is neither strings nor ids, or a teacher beside others than
+                strings in memory.
+            ValueError: no pairs, unequal numbers, ids outside the vocabulary, `class_weight`, no
+                optimizer, or a teacher that does not fit, see `check_teacher`.
             FloatingPointError: the loss became NaN; the model has its last good weights.
         """
         if class_weight is not None:
@@ -127,7 +140,7 @@ class Seq2Seq(Generation, Network):
             callbacks, batch_size, validation_split = [*data.callbacks, *callbacks], None, 0.0
         else:
             if teacher is not None:
-                raise TypeError("teacher: goes with strings, got ids.")
+                raise TypeError("teacher: goes with lists or arrays of strings, got others.")
             x, y, sample_weight = self._ids(x, y, sample_weight, too_long)
         if validation_data is not None:
             prepare["batch_size"] = kwargs.get("validation_batch_size") or prepare["batch_size"]

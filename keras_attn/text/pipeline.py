@@ -295,7 +295,8 @@ def even(dataset: tf.data.Dataset, replicas: int) -> tf.data.Dataset:
     Keras averages the first batch over the replicas, so its rows have to split evenly.
 
     Args:
-        dataset: Of ({"source": (B, S), "target_in": (B, T)}, target_out (B, T)[, sample_weight]).
+        dataset: Of ({"source": (B, S), "target_in": (B, T)}, target_out (B, T)[, sample_weight]),
+            perhaps with "soft_targets", as `batches` gives them.
         replicas: Positive int.
     """
 

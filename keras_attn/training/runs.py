@@ -68,11 +68,12 @@ def train(
         patience: Epochs without a better validation after which to stop, or None for never.
         monitor: What is better: less "edit_distance_rate", "loss" (label smoothing included) or
             "perplexity", or more "exact_match" or "bleu", which of translations is measured in
-            lower case, greedily (sacrebleu). Loss and perplexity turn long before what is
+            lower case, greedily (sacrebleu). Loss and perplexity may turn long before what is
             generated does (zoo/README.md).
         by_row: Whether each pair of the validation counts for itself, as in running text; else a
             source counts once, and each of its targets is right.
-        teacher: A model or an ensemble to learn from, or None; see `Seq2Seq.fit`.
+        teacher: A model or an ensemble to learn from, or None; see `Seq2Seq.fit`. The loss of the
+            validation is that of its targets, smoothed.
         teacher_weight: Float in [0, 1], the teacher's share in what is learnt.
         seed: Int, for the order of the pairs.
         callbacks: More Keras callbacks; they see the measurements in the logs.
@@ -82,8 +83,9 @@ def train(
 
     Raises:
         ImportError: sacrebleu is not installed, and "bleu" is asked for.
-        TypeError: a model without tokenisers.
-        ValueError: an argument outside its range, or a folder with another run, or a damaged one.
+        TypeError: a model without tokenisers, or a teacher that is neither model nor ensemble.
+        ValueError: an argument outside its range, a teacher that does not fit, or a folder with
+            another run, or a damaged one.
     """
     if monitor not in MONITORS:
         raise ValueError(f"monitor: expected one of {sorted(MONITORS)}, got {monitor!r}.")
@@ -94,6 +96,8 @@ def train(
         raise TypeError("model: expected one with tokenisers, as pairs are strings; see zoo.build.")
     if monitor == BLEU:
         translation_scores(["a"], [["a"]])  # says now if it cannot be measured
+    if teacher is not None:
+        model.check_teacher(teacher, teacher_weight)
     settings = {
         "epochs": epochs,
         "batch_size": batch_size,

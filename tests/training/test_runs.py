@@ -179,6 +179,14 @@ def test_arguments_are_checked_before_any_work(tmp_path, argument, value):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_teacher_is_checked_before_any_work(tmp_path):
+    with pytest.raises(TypeError, match="teacher: expected a Seq2Seq or an Ensemble, got str"):
+        trained(tmp_path / "run", teacher="attention.cmudict")
+    with pytest.raises(ValueError, match="teacher_weight: expected a number"):
+        trained(tmp_path / "run", teacher=learner(), teacher_weight=2)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("validation", [([], []), (["abc"], [])])
 def test_validation_is_checked_before_any_work(tmp_path, validation):
     with pytest.raises(ValueError, match="validation: expected as many targets as sources"):

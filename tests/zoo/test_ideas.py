@@ -60,6 +60,12 @@ def test_an_idea_that_no_recipe_can_be_is_refused(ideas):
     file.write_text(IDEAS.replace("units = 96", "unit = 96"))
     with pytest.raises(TypeError, match="unit"):
         ideas.read(NAME)
+    file.write_text(IDEAS.replace("[training]", "[trainings]"))
+    with pytest.raises(ValueError, match="a recipe has no 'trainings'"):
+        ideas.read(NAME)
+    file.write_text(IDEAS.replace("wider, in smaller batches", "as it is"))
+    with pytest.raises(ValueError, match="idea 1: expected a name of its own, got 'as it is'"):
+        ideas.read(NAME)
 
 
 def test_what_has_been_tried_is_kept(ideas, monkeypatch):
@@ -84,13 +90,16 @@ def test_what_has_been_tried_is_kept(ideas, monkeypatch):
     ideas_file.write_text(IDEAS.replace("units = 96", "units = 112"))
     ideas.main()
     assert trained == [units, 96, 112] and not list(file.parent.glob(".*"))
+    ideas_file.write_text(IDEAS.replace("as it is", "as it was"))
+    ideas.main()
+    assert list(json.loads(file.read_text())) == ["wider, in smaller batches", "as it was"]
 
 
 @pytest.mark.parametrize(
-    "file", sorted(ZOO.glob("*/ideas.json")), ids=lambda file: file.parent.name
+    "file", sorted(ZOO.glob("*/ideas.toml")), ids=lambda file: file.parent.name
 )
 def test_figures_are_of_the_ideas_that_are_told(file, ideas, monkeypatch):
     monkeypatch.setattr(ideas, "HERE", ZOO)
-    found = json.loads(file.read_text())
     told = {idea: recipes.digest(recipe) for idea, recipe in ideas.read(file.parent.name).items()}
+    found = json.loads(file.with_suffix(".json").read_text())
     assert {idea: of["recipe_sha256"] for idea, of in found.items()} == told
