@@ -40,7 +40,7 @@ def test_they_are_what_single_steps_give(monkeypatch, weight, pairs, numbers):
     monkeypatch.setattr(distilling, "PAIRS", pairs)
     monkeypatch.setattr(distilling, "NUMBERS", numbers)
     source, target = (
-        text.WhitespaceTokenizer([f"{side}{i}" for i in range(size - 4)])
+        text.WhitespaceTokenizer.learn([f"{side}{i}" for i in range(size - 4)])
         for side, size in (("s", 9), ("t", 14))
     )
     options = {"source": source, "target": target, "embedding_size": 6, "units": 8}
@@ -65,7 +65,7 @@ def test_they_are_what_single_steps_give(monkeypatch, weight, pairs, numbers):
 
 
 def test_a_small_vocabulary_is_kept_whole():
-    tokenizer = text.WhitespaceTokenizer(["a", "b"])
+    tokenizer = text.WhitespaceTokenizer.learn(["a", "b"])
     model = zoo.build("attention", source=tokenizer, target=tokenizer, embedding_size=6, units=8)
     found = soft_targets(model, ids_of([[5, 2]]), ids_of([[4, 2]]), 1.0)
     assert found.ids.shape == (2, 7)
@@ -135,7 +135,7 @@ def test_others_cannot_teach():
         x.compile("sgd")
     with pytest.raises(ValueError, match="teacher: expected the source tokeniser of the model"):
         model.fit(*PAIRS, teacher=ids)
-    with pytest.raises(ValueError, match="teacher: expected one that reads max_source=64"):
+    with pytest.raises(ValueError, match="teacher: expected one that reads max_source=12"):
         model.fit(*PAIRS, teacher=shorter)
     for learner, teacher in ((model, copier), (copier, model), (copier, copier)):
         with pytest.raises(ValueError, match="teacher: a model that copies"):
