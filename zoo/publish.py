@@ -50,6 +50,7 @@ def exported(model: Seq2Seq, name: str, beam_size: int) -> Path:
 def packed(model: Seq2Seq, name: str, seed: int, directory: str | None) -> dict | None:
     """Put weights into the package, if they are not too large; return what they measure."""
     if 2 * model.count_params() > MEGABYTES * 1e6:
+        shipped.remove(name)  # of a smaller one before
         return None
     shipped.pack(model, name)
     with tempfile.TemporaryDirectory() as folder:

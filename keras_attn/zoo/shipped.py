@@ -76,11 +76,22 @@ def pack(model: Seq2Seq, name: str) -> Path:
     arrays[CONFIG] = np.array(config)
     raw = io.BytesIO()
     np.savez_compressed(raw, **arrays)
-    digests = _digests() | {name: hashlib.sha256(raw.getvalue()).hexdigest()}
     FOLDER.mkdir(exist_ok=True)
     _write(FOLDER / f"{name}.npz", raw.getvalue())
-    _write(FOLDER / DIGESTS, (json.dumps(digests, indent=1, sort_keys=True) + "\n").encode())
+    _list(_digests() | {name: hashlib.sha256(raw.getvalue()).hexdigest()})
     return FOLDER / f"{name}.npz"
+
+
+def remove(name: str) -> None:
+    """Take a model out of the package, if it is there."""
+    digests = _digests()
+    if digests.pop(name, None):
+        _list(digests)
+    (FOLDER / f"{name}.npz").unlink(missing_ok=True)
+
+
+def _list(digests: dict[str, Any]) -> None:
+    _write(FOLDER / DIGESTS, (json.dumps(digests, indent=1, sort_keys=True) + "\n").encode())
 
 
 def _write(file: Path, raw: bytes) -> None:

@@ -83,8 +83,14 @@ def test_a_run_becomes_weights_an_export_and_a_picture(publish, monkeypatch, cap
 
 def test_large_weights_do_not_come_with_the_package(publish, monkeypatch):
     monkeypatch.setattr(publish, "MEGABYTES", 0.001)
-    assert publish.packed(small_models.shared("attention"), NAME, 0, None) is None
+    model = small_models.shared("attention")
+    assert publish.packed(model, NAME, 0, None) is None
     assert not shipped.FOLDER.exists()
+    for name in (NAME, "attention.other"):
+        shipped.pack(model, name)
+    assert publish.packed(model, NAME, 0, None) is None
+    assert shipped.names() == ["attention.other"]
+    assert [file.stem for file in shipped.FOLDER.glob("*.npz")] == ["attention.other"]
 
 
 def test_what_was_not_trained_is_refused(publish, monkeypatch, capsys):
