@@ -1,6 +1,6 @@
 """Try ideas: a recipe with a change or two, trained for a few epochs, one after the other.
 
-    python zoo/ideas.py NAME [--data-dir DIR]
+    python zoo/ideas.py NAME [--only IDEA] [--data-dir DIR]
 
 NAME/ideas.toml says what is tried for the model of that folder: a `recipe`, the folder of the one
 that is changed, tables of what all ideas share, such as fewer epochs, and a list of `idea`s, each
@@ -66,6 +66,12 @@ def tried(name: str, recipe: recipes.Recipe, directory: str | None) -> dict[str,
     return {key: found[key] for key in NOTED} | by
 
 
+def load(name: str) -> dict[str, Any]:
+    """Return what was measured before."""
+    file = HERE / name / "ideas.json"
+    return json.loads(file.read_text()) if file.exists() else {}
+
+
 def save(name: str, results: dict[str, Any]) -> None:
     """Write what was measured, all at once."""
     aside = HERE / name / ".ideas.json"
@@ -78,18 +84,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("name", metavar="NAME")
     parser.add_argument("--data-dir", help="where the data lies, if it is not to be downloaded")
+    parser.add_argument("--only", metavar="IDEA", help="the name of one idea; by default all")
     given = parser.parse_args()
-    file = HERE / given.name / "ideas.json"
-    before = json.loads(file.read_text()) if file.exists() else {}
     ideas = read(given.name)
-    results = {idea: before[idea] for idea in ideas if idea in before}
+    if given.only is not None and given.only not in ideas:
+        parser.error(f"--only: expected one of {', '.join(map(repr, ideas))}, got {given.only!r}.")
     for idea, recipe in ideas.items():
         digest = recipes.digest(recipe)
-        if results.get(idea, {}).get("recipe_sha256") != digest:
+        before = load(given.name).get(idea, {})
+        if before.get("recipe_sha256") != digest and given.only in (None, idea):
             print(f"--- {idea}", flush=True)
-            found = tried(given.name, recipe, given.data_dir)
-            results[idea] = {"recipe_sha256": digest} | found
-            save(given.name, results)
+            found = {"recipe_sha256": digest} | tried(given.name, recipe, given.data_dir)
+            results = load(given.name) | {idea: found}  # another process may have added to it
+            save(given.name, {idea: results[idea] for idea in ideas if idea in results})
 
 
 if __name__ == "__main__":

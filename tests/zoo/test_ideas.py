@@ -92,7 +92,23 @@ def test_what_has_been_tried_is_kept(ideas, monkeypatch):
     assert trained == [units, 96, 112] and not list(file.parent.glob(".*"))
     ideas_file.write_text(IDEAS.replace("as it is", "as it was"))
     ideas.main()
-    assert list(json.loads(file.read_text())) == ["wider, in smaller batches", "as it was"]
+    assert list(json.loads(file.read_text())) == ["as it was", "wider, in smaller batches"]
+
+
+def test_one_idea_may_be_tried(ideas, monkeypatch, capsys):
+    def run(recipe, folder, seed, directory, callbacks):
+        meanwhile = ideas.load(NAME) | {"as it is": {"recipe_sha256": "another process"}}
+        ideas.save(NAME, meanwhile)
+        return None, dict.fromkeys(ideas.NOTED, 1)
+
+    monkeypatch.setattr(recipes, "run", run)
+    monkeypatch.setattr("sys.argv", ["ideas.py", NAME, "--only", "wider, in smaller batches"])
+    ideas.main()
+    assert list(ideas.load(NAME)) == ["as it is", "wider, in smaller batches"]
+    monkeypatch.setattr("sys.argv", ["ideas.py", NAME, "--only", "luck"])
+    with pytest.raises(SystemExit):
+        ideas.main()
+    assert "--only: expected one of 'as it is', " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
