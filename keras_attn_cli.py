@@ -592,13 +592,21 @@ def export(
             f"--keep: {keep} would remove version {version} itself, as {folder} has newer ones."
         )
     loaded = _loaded(model)
-    path = folder / str(version) if version else next_version(folder)
     options = {"beam_size": beam_size, "batch_size": batch_size, "rnn_kernel": rnn_kernel.value}
-    try:
-        with _standard_error_aside():
-            loaded.export(path, format.value, overwrite=overwrite, verbose=False, **options)
-    except ImportError as error:
-        raise Stop(str(error)) from error
+    options |= {"overwrite": overwrite, "verbose": False}
+
+    def exported(path):
+        try:
+            with _standard_error_aside():
+                return loaded.export(path, format.value, **options)
+        except ImportError as error:
+            raise Stop(str(error)) from error
+        except FileExistsError:
+            if version or not path.exists():
+                raise
+            return exported(next_version(folder))  # another process has just made that one
+
+    path = exported(folder / str(version) if version else next_version(folder))
     removed = [str(old) for old in prune(folder, keep)] if keep else []
     needs = loaded.source.needs_tf_text or loaded.target.needs_tf_text
     if json:
@@ -664,16 +672,20 @@ def serve(
     _import_quietly()
     from keras_attn.serving.servable import Servable
     from keras_attn.serving.server import Server
+    from keras_attn.serving.session import SessionError
 
-    stopped = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.set())
-    servable = Servable(path, name, _tell, warm_up)
+    try:
+        servable = Servable(path, name, _tell, warm_up)
+    except SessionError as error:
+        raise Stop(f"{path}: {error}") from error
     ports = rest_port, grpc_port if grpc else None
     try:
         server = Server(servable, *ports, host=host, max_bytes=max_megabytes * 2**20)
     except ImportError as error:
         raise Stop(f"{error}; or serve REST alone: --no-grpc") from error
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
     also = f", gRPC {host}:{server.grpc_port}" if grpc else ""
     _tell(f"REST http://{host}:{server.rest_port}/v1/models/{servable.name}{also}")
     try:
@@ -704,8 +716,8 @@ def check(
 
     folder = _newest(folder)
     rows = checking.golden(folder)
-    client = Client(url, model or checking.name(folder), version=version)
     try:
+        client = Client(url, model or checking.name(folder), version=version)
         found = list(checking.differences(client, rows, tolerance))
     except ServerError as error:
         raise Stop(f"{url}: {error}") from error
@@ -815,10 +827,9 @@ def _show_measured(found):
 
 def _newest(path):
     """Return the newest version in a folder of versions, or else the path."""
-    versions = [entry for entry in path.glob("*") if entry.name.isdigit() and entry.is_dir()]
-    if (path / "saved_model.pb").exists() or not versions:
-        return path
-    return max(versions, key=lambda entry: int(entry.name))
+    from keras_attn.serving.publishing import newest
+
+    return newest(path)
 
 
 def _training_data(data, validation, split, columns, data_dir):

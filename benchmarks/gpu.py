@@ -148,6 +148,9 @@ def faults(kernels: dict[str, dict], gpu: bool) -> Iterator[str]:
             yield f"{kernel}: {found['equal']} of {found['texts']} texts are equal"
         if bool(found["ran"].get("cudnn_calls")) != (gpu and kernel != "cpu"):
             yield f"{kernel}: cuDNN's kernel ran {found['ran'].get('cudnn_calls')} times"
+        ran = found["ran"].get("operations", {})
+        if not any("MatMul" in counted for counted in ran.values()):
+            yield f"{kernel}: the trace shows no product, so that it says nothing"
 
 
 def main():

@@ -67,8 +67,8 @@ def stepped(model, rows, means):
 
 def golden(model, path):
     """Replay golden.jsonl; return how many rows are equal, and how many were close calls."""
-    lines = (path / "assets.extra" / "golden.jsonl").read_text("utf-8").splitlines()
-    rows = [json.loads(line) for line in lines]
+    lines = (path / "assets.extra" / "golden.jsonl").read_text("utf-8").split("\n")
+    rows = [json.loads(line) for line in lines if line]
     assert len(rows) == 10 and rows[0]["source"] == ""
     sources = [row["source_ids"] for row in rows]
     said = model.run(source=[row["source"] for row in rows])

@@ -16,6 +16,7 @@ import pytest
 
 import keras_attn_cli
 from keras_attn.datasets import dates
+from keras_attn.serving import publishing
 
 WORDS = ["cat", "act", "tack", "at", "kit", "tick", "kick", "taka", "itta", "aki"]
 SAID = {"c": "K", "k": "K", "a": "AE", "t": "T", "i": "IH"}
@@ -303,6 +304,18 @@ def test_export(call, folder, tmp_path):
     assert found.code == 2 and "exists" in found.error
     found = call("generate", tmp_path / "served" / "2", "cat")
     assert found.code == 2 and "is an exported model" in found.error
+
+
+def test_an_export_takes_the_next_number_if_another_took_its_own(
+    call, folder, tmp_path, monkeypatch
+):
+    served = tmp_path / "served"
+    (served / "1").mkdir(parents=True)
+    (served / "1" / "saved_model.pb").touch()
+    numbers = iter("12")  # 1 was not there when it was asked for
+    monkeypatch.setattr(publishing, "next_version", lambda base: base / next(numbers))
+    found = call("export", folder / "run", served)
+    assert (found.code, found.out) == (0, f"saved {served / '2'}\n"), found.error
 
 
 def test_export_for_another_runtime(call, folder, tmp_path, monkeypatch):

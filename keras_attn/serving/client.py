@@ -128,7 +128,7 @@ class Client:
             return_scores: Whether log p of each target, nats, comes beside it.
 
         Raises:
-            ValueError: options that exclude each other.
+            ValueError: options that exclude each other, or a number below 1.
             ServerError: see `predict`.
         """
         drawn = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
@@ -137,6 +137,8 @@ class Client:
             raise ValueError(f"{next(iter(drawn))}: draws have no beams and penalties.")
         if list(drawn) == ["seed"]:
             raise ValueError("seed: without temperature, top_k or top_p nothing is drawn.")
+        counts = {"beam_size": beam_size, "num_return": num_return, "max_length": max_length}
+        _check_counts(**counts)
         if num_return is not None and (length_penalty or max_length is not None):
             raise ValueError("num_return: goes with the beam of the export alone.")
         sources = _listed(source)
@@ -229,8 +231,9 @@ class Client:
         All requests go to the version that is the newest when it begins, or to that of the client.
 
         Raises:
-            ValueError: the client was made without `folder`.
+            ValueError: the client was made without `folder`, or `max_length` is below 1.
         """
+        _check_counts(max_length=max_length)
         codec = self._tokenisers()
         (row,) = codec.source_ids([source]).to_list()
         ids = [*row[: self._about["max_source"] - 1], EOS]
@@ -394,6 +397,7 @@ TYPES = {"seed": np.int64, "temperature": np.float32, "top_p": np.float32}
 TYPES |= {"length_penalty": np.float32}
 TYPES |= dict.fromkeys(("source_ids", "source_lengths", "token"), np.int32)
 TYPES |= dict.fromkeys(("beam_size", "max_length", "top_k"), np.int32)
+LISTED = {"f": np.float32, "i": np.int32}  # of others that come as lists: memory and state
 TEXTS = ("source", "target")
 ANSWERED = ("target", "source_tokens", "target_tokens")  # outputs of text
 
@@ -403,20 +407,25 @@ def _typed(name, value):
     array = np.array(value, object)
     if name in TEXTS:
         for i, text in enumerate(array.flat):
+            if not isinstance(text, str | bytes):
+                message = f"{name}: {text!r:.60} is not of type string"
+                raise ServerError("INVALID_ARGUMENT", message)
             array.flat[i] = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
         return array
     try:
         array = np.asarray(value)
     except ValueError as error:  # lists of unequal lengths
         raise ServerError("INVALID_ARGUMENT", f"{name}: {error}") from error
-    wanted = np.dtype(TYPES.get(name, array.dtype))
+    here = LISTED.get(array.dtype.kind) if not hasattr(value, "dtype") else None
+    wanted = np.dtype(TYPES.get(name) or here or array.dtype)
     if wanted == array.dtype or not array.size:
         return array.astype(wanted)
     whole = wanted.kind == "i"
     limits = np.iinfo(wanted) if whole else np.finfo(wanted)
+    least, most = (limits.min, limits.max) if whole else map(float, (limits.min, limits.max))
     numbers = array.dtype.kind in ("iuO" if whole else "iufO") and all(
         isinstance(number, int if whole else int | float)
-        and (number != number or limits.min <= number <= limits.max or abs(number) == np.inf)
+        and (number != number or least <= number <= most or abs(number) == np.inf)
         for number in array.ravel().tolist()
     )
     if not numbers:
@@ -448,11 +457,21 @@ def _as_array(name, value):
 
 def _said(error):
     """Return the message in the answer to a request that failed."""
-    body = error.read()
+    try:
+        body = error.read()
+    except (OSError, http.client.HTTPException):  # gone meanwhile
+        return error.reason
     try:
         return json.loads(body)["error"]
     except (ValueError, KeyError, TypeError):
         return body.decode("utf-8", "replace")[:500] or error.reason
+
+
+def _check_counts(**counts):
+    """Refuse numbers that are given and not positive; a server would take the nearest that is."""
+    for name, count in counts.items():
+        if count is not None and (not isinstance(count, int | np.integer) or count < 1):
+            raise ValueError(f"{name}: expected a positive integer, got {count!r}.")
 
 
 def _seeds(seed, number):

@@ -133,3 +133,4 @@ def strip_devices(path: str) -> None:
         for node in (*graph.node, *(n for f in graph.library.function for n in f.node_def)):
             node.device = ""
     file.write_bytes(saved.SerializeToString(deterministic=True))
+    (Path(path) / "fingerprint.pb").unlink(missing_ok=True)  # it is of the graph before

@@ -102,6 +102,13 @@ def next_version(folder: Any) -> Path:
     return folder / str(max(map(int, _versions(folder)), default=0) + 1)
 
 
+def newest(folder: Any) -> Path:
+    """Return the newest version in a folder that holds a model, or else the folder itself."""
+    models = [Path(folder, name) for name in _versions(Path(folder)) if _is_model(folder, name)]
+    itself = _is_model(folder) or not models
+    return Path(folder) if itself else max(models, key=lambda path: int(path.name))
+
+
 def _versions(folder: Path) -> list[str]:
     """Return the names of what a server takes for versions."""
     return [entry.name for entry in folder.glob("*") if re.fullmatch("[0-9]+", entry.name)]
@@ -202,8 +209,12 @@ def _exchanged(one: Path, other: Path) -> bool:
 def _rename(aside: Path, path: Path, overwrite: bool) -> None:
     """Put what is complete in its place; what was there goes, but not before."""
     if not os.path.lexists(path):
-        os.rename(aside, path)
-        return
+        try:
+            os.rename(aside, path)
+            return
+        except OSError:  # such as that another process has made it just now
+            if not os.path.lexists(path):
+                raise
     if not overwrite:
         raise FileExistsError(f"filepath: {str(path)!r} was made meanwhile; nothing was written.")
     _check_replaceable(path)

@@ -41,8 +41,8 @@ in the container:
 and for several models, in place of `MODEL_NAME`, a file with an entry for each folder, such as
 `--model_config_file=/models/{name}/models.config`. The binary takes the same
 options, with paths of this machine; a `base_path` has to be absolute. A request is answered alike
-alone and in a batch. The server runs the requests of `tf_serving_warmup_requests` before it answers
-the first one.
+alone and in a batch; one of more sources than `max_batch_size` is then refused. The server runs the
+requests of `tf_serving_warmup_requests` before it answers the first one.
 
 ## Ask it
 

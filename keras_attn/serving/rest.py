@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from google.protobuf import json_format
 
-from keras_attn.serving.servable import Refused, Servable, Version, answered
+from keras_attn.serving.servable import Refused, Servable, Version, answered, check_rows
 from keras_attn.serving.session import Signature, TensorInfo
 
 STATUS = {  # of HTTP, by code
@@ -143,6 +143,7 @@ def as_array(value: Any, info: TensorInfo, name: str) -> np.ndarray:
     while isinstance(level, list):
         shape.append(len(level))
         level = level[0] if level else None
+    check_rows(name, shape)
     if len(shape) > MOST_AXES:
         raise Refused("INVALID_ARGUMENT", f"{name}: lists in more than {MOST_AXES} levels")
     flat = list(_leaves(value, shape, name))

@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_attn.serving.servable import Refused, Servable, answered
+from keras_attn.serving.servable import Refused, Servable, answered, check_rows
 
 THREADS = 16
 ELEMENT = 4  # bytes of most numbers
@@ -168,9 +168,10 @@ def predicted(session, request, max_bytes: int) -> dict[str, Any]:
 def _check_size(key, tensor, max_bytes) -> None:
     """Refuse a tensor in which a few bytes stand for as many elements as one likes."""
     sizes = [axis.size for axis in tensor.tensor_shape.dim]
-    number, texts = math.prod(sizes), len(tensor.string_val)
+    check_rows(key, sizes)
+    texts, number = len(tensor.string_val), math.prod(max(size, 1) for size in sizes)
     if tensor.dtype == tf.string.as_datatype_enum:
-        if number != texts:  # TensorFlow repeats the last
+        if math.prod(sizes) != texts:  # TensorFlow repeats the last
             raise Refused("INVALID_ARGUMENT", f"{key}: {texts} texts in a tensor of {sizes}")
     elif number > max_bytes // ELEMENT:
         most = max_bytes // ELEMENT

@@ -6,7 +6,7 @@ import contextlib
 import json
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +15,8 @@ import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 from keras_attn.serving.session import Session, SessionError, fields, tf_text_libraries
+
+MOST_ROWS = 4096  # of a request: a few bytes may stand for as many as one likes
 
 
 class Refused(Exception):
@@ -155,11 +157,21 @@ def answered(call: Callable[..., dict], *arguments: Any) -> Mapping[str, np.ndar
         raise Refused("INVALID_ARGUMENT", str(error)) from error
 
 
+def check_rows(name: str, shape: Sequence[int]) -> None:
+    """Refuse an input of more rows than a request may have."""
+    if shape and shape[0] > MOST_ROWS:
+        message = f"{name}: {shape[0]} rows, more than the {MOST_ROWS} that a request may have"
+        raise Refused("INVALID_ARGUMENT", message)
+
+
 def _loaded(path: Path) -> Version:
     about = _about(path)
     libraries = tf_text_libraries() if about.get("needs_tf_text") else ()
     session = Session(path, libraries)
     saved = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
+    weighs = any(node.op == "VarHandleOp" for node in saved.meta_graphs[0].graph_def.node)
+    if weighs and not (path / "variables" / "variables.index").is_file():
+        raise ValueError("its weights are not there, or not yet")  # which TensorFlow would not say
     found = saved.meta_graphs[0].signature_def
     raw = {name: definition.SerializeToString() for name, definition in found.items()}
     return Version(_number(path), path, session, raw)

@@ -201,9 +201,7 @@ class Steps:
         """Return logits, alignments if there are any, and the state behind the tokens (B,)."""
         for name in [name for name in given if name.endswith("_lengths")]:
             prefix, lengths = name.removesuffix("lengths"), given[name]
-            longest = tf.reduce_max(lengths)
-            if f"{prefix}values" in given:
-                longest = tf.shape(given[f"{prefix}values"])[1]
+            longest = self._positions(prefix, given, tf.reduce_max(lengths))
             mask = given[f"{prefix}mask"] = tf.sequence_mask(lengths, longest)
             state = prefix.replace("memory", "state", 1)
             for key in [key for key in given if key.startswith(state)]:
@@ -220,6 +218,17 @@ class Steps:
         logits, alignments, state = self.model.step(token, state, memory)
         found = {"logits": logits} | ({"alignments": alignments} if self.model.attends else {})
         return _present((found | dict(named(state, "state"))).items())
+
+    def _positions(self, prefix, given, otherwise):
+        """Return how many positions the tensors of a memory have, which has to be the same."""
+        names = [name for name in self.heads if name.startswith(prefix) and name in given]
+        if not names:
+            return otherwise
+        first, *others = (tf.shape(given[name])[1] for name in names)
+        told = f"{' and '.join(names)}: expected as many positions"
+        same = [tf.debugging.assert_equal(other, first, told) for other in others]
+        with tf.control_dependencies(same):
+            return tf.identity(first)
 
 
 def _present(tensors) -> dict[str, Any]:
@@ -274,7 +283,7 @@ def rows_of_ids(model, source_ids, source_lengths):
         source_ids: Int32 (B, S); S may be 0.
         source_lengths: Int32 (B,).
     """
-    ids = tf.cast(source_ids, tf.int64)
+    ids = tf.cast(source_ids[:, : tf.size(source_ids)], tf.int64)  # no rows may be any width
     places = tf.range(tf.shape(ids, tf.int64)[1])
     within = places < tf.cast(source_lengths, tf.int64)[:, None]
     tokens = within & (tf.cumsum(tf.cast(ids == EOS, tf.int64), axis=1) == 0)

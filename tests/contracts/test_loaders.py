@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -81,6 +82,26 @@ def test_the_loader_of_version_1(path, expected):
         names = [signature.outputs[key].name for key in ("target", "score")]
         found = session.run(names, {signature.inputs["source"].name: WORDS})
     same(found[0], found[1], expected)
+
+
+WITHOUT_KERAS = """
+import json, sys
+import tensorflow as tf  # which looks for Keras itself
+for name in [name for name in sys.modules if name.partition(".")[0] == "keras"]:
+    del sys.modules[name]
+sys.modules["keras"] = sys.modules["keras_attn"] = None
+loaded = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
+said = loaded(source=tf.constant(sys.argv[2:]))
+print(json.dumps([[x.decode() for x in said["target"].numpy()], said["score"].numpy().tolist()]))
+"""
+
+
+def test_python_without_keras(path, expected):
+    command = [sys.executable, "-c", WITHOUT_KERAS, path, *WORDS]
+    done = subprocess.run(command, capture_output=True, text=True, cwd="/")
+    assert done.returncode == 0, done.stderr[-2000:]
+    targets, scores = json.loads(done.stdout)
+    same([target.encode() for target in targets], scores, expected)
 
 
 def test_the_c_api(path, expected):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -85,6 +87,13 @@ def test_ties_are_told_as_such(gap, tolerance, tie):
     assert found.tie == tie
     told = f" (a tie: two tokens are {gap:.1e} apart)" if tie else ""
     assert found.text == f"'ab': target_ids: expected [7, 8], got [7, 2]{told}"
+
+
+def test_golden_texts_may_have_any_letter(tmp_path):
+    rows = [{"source": "a\u2028b\x85c"}, {"source": "\u2029"}]
+    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+    (tmp_path / "golden.jsonl").write_text("".join(lines), "utf-8")
+    assert checking.golden(tmp_path) == rows
 
 
 def test_files_are_found_in_both_places(tmp_path):

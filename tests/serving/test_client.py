@@ -93,6 +93,20 @@ def test_lists_of_unequal_lengths_are_refused(both):
         both[1].predict("ids", source_ids=[[5, 2], [2]], source_lengths=[2, 1])
 
 
+@pytest.mark.parametrize("source", [[1], [None], [["a"], ["b", "c"]]], ids=str)
+def test_what_is_no_text_is_refused(both, source):
+    with pytest.raises(ServerError, match="INVALID_ARGUMENT: source: .* is not of type string"):
+        both[1].predict(source=source)
+
+
+def test_lists_are_of_the_types_of_a_signature(both):
+    model, client = both
+    given = client.predict("encode", source_ids=[[5, 6, 2]], source_lengths=[3])
+    listed = {name: x.tolist() for name, x in given.items()}
+    here, there = (client.predict("step", token=[1], **some) for some in (given, listed))
+    np.testing.assert_allclose(here["logits"], there["logits"], atol=1e-6)
+
+
 def test_all_transports_take_the_same(both):
     model, client = both
     assert client.generate("\ud800") == client.generate(b"\xed\xa0\x80")
@@ -221,6 +235,10 @@ def test_bad_arguments_are_named():
         ("seed: expected an int, or 2", lambda: client.generate(["a", "b"], top_k=3, seed=[1])),
         ("target: expected 1", lambda: client.score("a", ["b", "c"])),
         ("folder: stream needs the tokenisers", lambda: list(client.stream("a"))),
+        ("num_return: expected a pos.* got 0", lambda: client.generate("a", num_return=0)),
+        ("beam_size: expected a pos.* got -1", lambda: client.generate("a", beam_size=-1)),
+        ("max_length: expected a pos.* got 0", lambda: client.generate("a", max_length=0)),
+        ("max_length: expected a pos.* got 0", lambda: list(client.stream("a", max_length=0))),
     ):
         with pytest.raises(ValueError, match=message):
             call()

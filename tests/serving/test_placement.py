@@ -7,9 +7,15 @@ import shutil
 import pytest
 import small_models
 
-from keras_attn.serving import placement
+from keras_attn.serving import inspection, placement
 
-NAMES = ("ids", "ids_beam", "step", "serving_default", "beam")
+OF_IDS = ("ids", "ids_beam", "encode", "step")
+HANDLING = set(  # of texts, and of where they begin and end
+    "AsString ConcatV2 Const DenseBincount ExpandDims Fill GatherV2 HashTableV2 Identity "
+    "LookupTableFindV2 PadV2 RaggedGather RaggedRange RaggedTensorToTensor Reshape SelectV2 Shape "
+    "StringJoin StringSplitV2 Tile UnicodeDecode UnicodeEncode UnicodeTranscode "
+    "UnsortedSegmentJoin".split()
+)
 
 
 needs_a_compiler = pytest.mark.skipif(
@@ -23,14 +29,16 @@ def test_all_of_ids_and_all_loops_are_put_on_the_gpu(name, tmp_path):
     path = tmp_path / "1" if small_models.EVIDENCE else small_models.exported(name)
     if small_models.EVIDENCE:  # each is asked once
         small_models.small(name).export(path, verbose=False)
-    found = placement.placed(path, NAMES)
-    for signature in NAMES:
+    names = set(inspection.inspect(path).operations)
+    assert names >= {*OF_IDS, "serving_default", "beam", "options", "sample", "score"}
+    found = placement.placed(path, names)
+    for signature in names:
         on_cpu, on_gpu = (found[signature].get(f"{kind}:0", {}) for kind in ("CPU", "GPU"))
         assert on_gpu["MatMul"] >= 2 and on_gpu["VarHandleOp"] >= 7
         assert not set(on_cpu) & {"Enter", "Exit", "Merge", "LoopCond", "While", "VarHandleOp"}
-        if signature.startswith("ids"):
-            assert set(on_cpu) <= {"Const"} and on_gpu["Enter"] > 20  # texts of messages
-        assert ("HashTableV2" in on_cpu) == (signature not in ("ids", "ids_beam", "step"))
+        assert set(on_cpu) <= ({"Const"} if signature in OF_IDS else HANDLING), signature
+        assert ("HashTableV2" in on_cpu) == (signature not in OF_IDS)
+    assert all(found[name]["GPU:0"]["Enter"] > 20 for name in ("ids", "ids_beam", "beam"))
 
 
 @needs_a_compiler

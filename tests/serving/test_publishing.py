@@ -16,6 +16,7 @@ from keras_attn.serving.publishing import (
     REPLACED,
     clear,
     newer_versions,
+    newest,
     prune,
     published,
 )
@@ -72,6 +73,29 @@ def test_a_path_made_meanwhile_is_kept(tmp_path):
         with published(tmp_path / "1", overwrite=False):
             (tmp_path / "1").mkdir()
     assert os.listdir(tmp_path) == ["1"]
+
+
+def test_a_path_made_at_the_last_moment_is_kept(tmp_path, monkeypatch):
+    def made_meanwhile(path):
+        there = os.path.exists(path)
+        if path == tmp_path / "1" and not there:
+            version(path, "other's")
+        return there
+
+    with pytest.raises(FileExistsError, match="meanwhile"):
+        with published(tmp_path / "1", overwrite=False) as aside:
+            version(aside / "mine")
+            monkeypatch.setattr(os.path, "lexists", made_meanwhile)
+    assert os.listdir(tmp_path) == ["1"] and (tmp_path / "1" / "saved_model.pb").exists()
+
+
+def test_the_newest_is_the_largest_number_that_holds_a_model(tmp_path):
+    for name in ("2", "10"):
+        version(tmp_path / name)
+    for name in ("11", "²"):
+        (tmp_path / name).mkdir()
+    assert newest(tmp_path) == tmp_path / "10" and newest(tmp_path / "2") == tmp_path / "2"
+    assert newest(tmp_path / "11") == tmp_path / "11"
 
 
 @pytest.mark.parametrize("when", ["writing", "replacing"])

@@ -86,6 +86,7 @@ REFUSED = {
         {"signature_name": "ids", "inputs": {"source_ids": [[5.5]], "source_lengths": [1]}},
         "5.5 is not of type int32",
     ),
+    "too many rows": ({"inputs": [""] * 5000}, "5000 rows, more than the 4096"),
     "large ints": (
         {"signature_name": "ids", "inputs": {"source_ids": [[2**40]], "source_lengths": [1]}},
         "not of type int32",

@@ -75,9 +75,17 @@ def repeated(text, times):
     return proto
 
 
+def one_number(times):
+    """Return a tensor of one number that stands for many rows."""
+    proto = tf.make_tensor_proto(np.array([[5]], np.int32))
+    proto.tensor_shape.dim[0].size = times
+    return proto
+
+
 def test_errors_are_those_of_the_protocol(predict):
     codes = grpc.StatusCode
     many = ["a" * 20_000]
+    ids = {"signature": "ids", "source_lengths": np.zeros(0, np.int32)}
     for code, given in (
         (codes.FAILED_PRECONDITION, {"signature": "nope", "source": ["a"]}),
         (codes.NOT_FOUND, {"model": "x", "source": ["a"]}),
@@ -92,6 +100,9 @@ def test_errors_are_those_of_the_protocol(predict):
         (codes.INVALID_ARGUMENT, {"label": "canary", "source": ["a"]}),
         (codes.INVALID_ARGUMENT, {"source": repeated("a", 1000)}),
         (codes.RESOURCE_EXHAUSTED, {"source": many}),
+        (codes.INVALID_ARGUMENT, {"source": [""] * 4500}),
+        (codes.INVALID_ARGUMENT, ids | {"source_ids": np.zeros((0, 2**31 - 1), np.int32)}),
+        (codes.INVALID_ARGUMENT, ids | {"source_ids": one_number(20_000)}),
     ):
         with pytest.raises(grpc.RpcError) as failed:
             predict(**given)

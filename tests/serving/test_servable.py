@@ -48,6 +48,25 @@ def test_it_serves_the_newest_version(exported, tmp_path):
     assert Servable(exported, "mine", told.append).version("mine").number == 3
 
 
+def test_a_version_without_its_weights_is_not_taken(exported, tmp_path):
+    """TensorFlow loads it all the same, and fails at the first request."""
+    told = []
+    shutil.copytree(exported, tmp_path / "1")
+    servable = Servable(tmp_path, "letters", tell=told.append)
+    shutil.copytree(exported, tmp_path / "2", ignore=shutil.ignore_patterns("variables"))
+    servable.look()
+    assert servable.version("letters").number == 1 and "weights are not there" in told[-1]
+    files = shutil.copytree(exported / "variables", tmp_path / "copied")
+    (tmp_path / "2" / "variables").mkdir()
+    shutil.move(files / "variables.index", tmp_path / "2" / "variables")
+    servable.look()
+    assert servable.version("letters").number == 1 and "version 2 does not load" in told[-1]
+    for file in files.iterdir():
+        shutil.move(file, tmp_path / "2" / "variables")
+    servable.look()
+    assert len(servable.version("letters", 2).session.run(source=["a"])["target"]) == 1
+
+
 def test_it_goes_back_when_its_version_is_removed(exported, tmp_path):
     told = []
     for name in ("1", "2"):
