@@ -29,6 +29,8 @@ RATES = {
     "token_error_rate": "edits, %",
 }
 TRANSLATION = {"bleu": "BLEU", "chrf": "chrF"}
+VARIANTS = ("context_every_step", "context_as_init", "combined", "attention", "attention_copy")
+RUNS_TO_TELL_APART = 3  # at least: fewer have no range to speak of
 TICKS = (0, 1, 2, 5, 10, 20, 30, 50, 100)  # of what is wrong, %
 PUBLISHED = json.loads((HERE / "published.json").read_text())
 
@@ -99,6 +101,33 @@ def overview(found: dict[str, Results]) -> str:
         link = f"[{name}]({name}/card.md)"
         rows.append([link, f"{runs[0]['weights']:,}", len(runs), *said.values(), spent])
     return table(["model", "weights", apart, *heads, "minutes of training"], rows)
+
+
+def variants(found: dict[str, Results]) -> str:
+    """Return a table of how good each variant is at each task, of those that several learnt.
+
+    Bold is one that is ahead: of three runs or more, as all others of its task, and its range lies
+    above theirs.
+    """
+    tasks: dict[str, dict[str, Results]] = {}
+    for name, of in found.items():
+        architecture, _, task = name.partition(".")
+        tasks.setdefault(task, {})[architecture] = of
+    tasks = {task: models for task, models in tasks.items() if len(models) > 1}
+    heads = [name for name in VARIANTS if any(name in models for models in tasks.values())]
+    rows = []
+    for task, models in tasks.items():
+        shown = "bleu" if all("bleu" in of["summary"] for of in models.values()) else "exact_match"
+        said = {name: of["summary"][shown] for name, of in models.items()}
+        few = min(len(of["runs"]) for of in models.values()) < RUNS_TO_TELL_APART
+        best = max(said, key=lambda name: said[name]["mean"])
+        others = max(x["most"] for name, x in said.items() if name != best)
+        ahead = "**" * (not few and said[best]["least"] > others)
+        head = TRANSLATION.get(shown) or RATES[shown]
+        cells = {name: rates(of["summary"])[head] for name, of in models.items()}
+        cells[best] = f"{ahead}{cells[best]}{ahead}"
+        rows.append([task, head, *(cells.get(name, "") for name in heads)])
+    return table(["task", "measure", *heads], rows)
 
 
 def measured(name: str, of: Results) -> str:
@@ -333,7 +362,8 @@ def pages() -> dict[Path, str]:
 
         def filled(match: re.Match) -> str:
             of = {name: x for name, x in found.items() if group(name) == match[2]}
-            return f"{match[1]}{overview(of)}\n{match[3]}"
+            made = variants(found) if match[2] == "variants" else overview(of)
+            return f"{match[1]}{made}\n{match[3]}"
 
         texts[readme] = TABLE.sub(filled, readme.read_text())
     return texts

@@ -118,6 +118,36 @@ def test_folds_are_called_folds(pages, tmp_path, monkeypatch):
     assert "all folds:" in card and "seed" not in card.partition("## Results")[2].partition("![")[0]
 
 
+def summary(mean, least, most, **others):
+    found = {key: {"mean": mean, "least": least, "most": most} for key in ("exact_match",)}
+    zero = {"mean": 0.0, "least": 0.0, "most": 0.0}
+    rates = {"sequence_error_rate": zero, "token_error_rate": zero}
+    translations = {key: {"mean": x, "least": x, "most": x} for key, x in others.items()}
+    return found | rates | translations
+
+
+@pytest.mark.parametrize(
+    "runs, least, ahead", [(3, 0.8, True), (3, 0.7, False), (3, 0.75, False), (2, 0.8, False)]
+)
+def test_a_variant_is_ahead_whose_range_lies_above(pages, runs, least, ahead):
+    attention = {"summary": summary(0.875, least, 0.9), "runs": dict.fromkeys(range(3))}
+    combined = {"summary": summary(0.7, 0.6, 0.75), "runs": dict.fromkeys(range(runs))}
+    found = {
+        "attention.x": attention,
+        "attention.x_best": attention,  # alone: nothing is compared with it
+        "combined.x": combined,
+        "attention.y": {"summary": summary(0, 0, 0, bleu=33.5), "runs": {0: None}},
+        "combined.y": {"summary": summary(0, 0, 0, bleu=20.25), "runs": {0: None}},
+    }
+    said = f"87.50 ({100 * least:.2f}–90.00)"
+    assert pages.variants(found).splitlines() == [
+        "| task | measure | combined | attention |",
+        "| --- | --- | --- | --- |",
+        f"| x | exact, % | 70.00 (60.00–75.00) | {f'**{said}**' if ahead else said} |",
+        "| y | BLEU | 20.25 | 33.50 |",
+    ]
+
+
 def test_translations_have_a_column_of_bleu(pages):
     one = {"mean": 0.5, "least": 0.5, "most": 0.5}
     bleu = {"mean": 33.456, "least": 33.0, "most": 34.0}
