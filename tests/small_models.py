@@ -9,6 +9,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from keras_attn import layers, text, zoo
@@ -26,6 +27,14 @@ KINDS = [
     *("attention_copy", "attention_hard", "bahdanau2015", "luong2015_local_p", "conv_attention"),
 ]
 EVIDENCE = "KERAS_ATTN_EVIDENCE" in os.environ
+evidence = pytest.mark.skipif(not EVIDENCE, reason="runs under `make evidence`")
+
+
+def some(cases, number):
+    """Return the first cases, or all of them under `make evidence`."""
+    return list(cases) if EVIDENCE else list(cases)[:number]
+
+
 EVERY = zoo.names() if EVIDENCE else KINDS
 EXPORTED = EVERY if EVIDENCE else ["attention_copy"]
 FITTED_BY_XLA = CLASSIC if EVIDENCE else ["attention"]

@@ -56,7 +56,7 @@ def test_steps_padding_and_neighbours(label):
         np.testing.assert_allclose(alone[0], whole[row], atol=1e-5)
 
 
-@every_combination
+@pytest.mark.parametrize("label", small_models.some(COMBINATIONS, 4))
 def test_reloads_and_learns(label, tmp_path):
     model = made(label)
     expected = model.score(small_models.WORDS, small_models.SPOKEN)

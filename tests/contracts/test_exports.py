@@ -275,14 +275,14 @@ def check_attend(model, answer, signature, found, same, batch):
 
 PHRASES = ["the cat sat", "a dog sat on the mat", "dogs, cats", "ﬁne Straße", "½ naïve"] * 3
 TOKENISERS = {
-    "wordpiece": lambda: text.WordPieceTokenizer.learn(PHRASES, 90, lowercase=True),
     "unigram": lambda: text.SentencePieceTokenizer.learn(PHRASES, 60, nfkc=True),
+    "wordpiece": lambda: text.WordPieceTokenizer.learn(PHRASES, 90, lowercase=True),
     "bpe": lambda: text.SentencePieceTokenizer.learn(PHRASES, 60, kind="bpe"),
     "folded characters": lambda: text.CharacterTokenizer.learn(PHRASES, casefold=True),
 }
 
 
-@pytest.mark.parametrize("kind", TOKENISERS if small_models.EVIDENCE else ("wordpiece", "unigram"))
+@pytest.mark.parametrize("kind", small_models.some(TOKENISERS, 1))
 def test_subwords_learn_reload_and_export(kind, tmp_path):
     both = TOKENISERS[kind]()
     shared = {"source": both, "target": both, "share_embeddings": True}
@@ -320,7 +320,8 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize("what", OTHERS if small_models.EVIDENCE else ["ensemble"])
+@small_models.evidence
+@pytest.mark.parametrize("what", OTHERS)
 def test_what_is_no_single_model_on_loops_passes_all_checks(what, tmp_path):
     make, kernel = OTHERS[what]
     path = tmp_path / "letters" / "1"

@@ -104,11 +104,15 @@ def test_python_without_keras(path, expected):
     same([target.encode() for target in targets], scores, expected)
 
 
-def test_the_c_api(path, expected):
+@small_models.evidence  # test_exports asks another model the same
+def test_all_that_is_checked_of_an_export(path):
     script = Path(__file__).parent.parent / "check_export.py"
     command = [sys.executable, script, session.__file__, path]
     done = subprocess.run(command, capture_output=True, text=True, cwd="/")
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_the_c_api(path, expected):
     code = "import sys; sys.path.insert(0, sys.argv[1]); import session; session.main(sys.argv[2:])"
     folder = Path(session.__file__).parent
     for word, target in zip(WORDS[:3], expected[0][:3], strict=True):

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 import reference
+import small_models
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -324,13 +325,14 @@ def refused(size, rows):
 
 
 errors = {"refused": [refused(3, 13), refused(4, 3)]}
-print("FOUND", json.dumps({name: compared(name) for name in FITS} | errors))
+names = list(FITS) if "--all" in sys.argv else ["ids", "odd strings"]
+print("FOUND", json.dumps({name: compared(name) for name in names} | errors))
 """
 
 
 def test_two_replicas_train_and_show_what_one_device_does():
     ran = subprocess.run(
-        [sys.executable, "-c", TWO_REPLICAS],
+        [sys.executable, "-c", TWO_REPLICAS, *["--all"] * small_models.EVIDENCE],
         env={**os.environ, "PYTHONPATH": str(Path(losses.__file__).parents[2])},
         capture_output=True,
         text=True,
@@ -342,7 +344,7 @@ def test_two_replicas_train_and_show_what_one_device_does():
     odd, few = fits.pop("refused")  # first batches of ids that do not split
     assert odd.startswith("batch_size: expected a multiple of the strategy's 2 replicas")
     assert few.endswith("got 4, and 3 rows.")
-    assert len(fits) == 5
+    assert len(fits) == (5 if small_models.EVIDENCE else 2)
     for name, fit in fits.items():
         assert fit["moved"] > (0.05 if "attention" in name else 0.01), name
         assert fit["apart"] < 1e-5, name

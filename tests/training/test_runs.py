@@ -70,6 +70,7 @@ class Interrupt(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
+@small_models.evidence  # what is killed goes on alike, which is tested always
 def test_resumed_equals_uninterrupted(finished, tmp_path):
     whole, model, log = finished
     for epoch in (0, 1, 3):
