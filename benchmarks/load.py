@@ -109,7 +109,8 @@ def ask(url, name, answers, until, counts, times, lock, seed):
                 here["refused"] += error.code in wanted
         elif chance.random() < 0.05:
             here["broken"] += 1
-            here["turned away"] += (broken if url.startswith("http") else noise)(url, chance)
+            refused = (broken if url.startswith("http") else noise)(url, chance)
+            here["turned away"] += refused and asked(client, "greedy", some, answers)
         else:
             here["good"] += 1
             here["texts"] += len(some)
@@ -124,7 +125,7 @@ def ask(url, name, answers, until, counts, times, lock, seed):
 
 
 def broken(url: str, chance: random.Random) -> bool:
-    """Send what is no request, and return whether it is refused and the server goes on."""
+    """Send what is no request, and return whether it is refused."""
     path = "/v1/models/model:predict"
     size, body, status = chance.choice(
         [
