@@ -288,7 +288,7 @@ def test_subwords_learn_reload_and_export(kind, tmp_path):
     shared = {"source": both, "target": both, "share_embeddings": True}
     options = {"size": "tiny", "max_target": 12, **small_models.CHEAP}
     model = zoo.build("attention_dot", **shared, **options)
-    small_models.randomised(model, scale=1.5)
+    small_models.randomised(model, scale=0.35)  # more, and float32 errs by more than is allowed
     model.compile("adam", run_eagerly=True)
     model.fit(PHRASES, PHRASES, verbose=0, seed=0)
     strings = [*PHRASES[:5], *sources()[:21], *sources()[30:70]]
