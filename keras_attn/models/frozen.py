@@ -40,6 +40,11 @@ class Frozen(Generation):
         self._encode, self.stepper = model.encoders(), model.steppers(kept=True)
         self._runner = Compiled(self) if jit_compile else Runner(self)
 
+    @property
+    def weights(self) -> list[Any]:
+        """The weights of the model that it is a copy of, its own."""
+        return self._model.weights
+
     def encode(self, source_ids):
         """Encode sources, see `Seq2Seq.encode`."""
         return self._encode(source_ids)

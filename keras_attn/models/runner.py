@@ -117,6 +117,7 @@ class Runner:
     def __init__(self, model):
         self.model = model
         self._graphs: dict[Any, Any] = {}
+        self._weights: list[int] = []
         self._lock = threading.Lock()
 
     def search(self, source_ids, settings: Settings, how: Ranking | Draw, width: int, steps: int):
@@ -198,8 +199,15 @@ class Runner:
         return begun, graph_of(following, tf.TensorSpec([], tf.int64), walk, memory, *inputs)
 
     def _made(self, key, make):
-        """Return the graph of a key, made at most once, whatever threads ask."""
-        key = (*key, kernels.is_plain())
+        """Return the graph of a key, made at most once, whatever threads ask.
+
+        A layer that is quantised, or gets LoRA, has other variables from then on; graphs read those
+        that they were made with, so they are all made again.
+        """
+        key, weights = (*key, kernels.is_plain()), list(map(id, self.model.weights))
+        if weights != self._weights:
+            with self._lock:
+                self._graphs, self._weights = {}, weights
         graph = self._graphs.get(key)
         if graph is None:
             with self._lock:

@@ -3,8 +3,10 @@
 import threading
 
 import numpy as np
+import pytest
 import small_models
 import tensorflow as tf
+from small_models import SPOKEN, WORDS
 
 from keras_attn.models import runner as runners
 from keras_attn.models.runner import Runner, served
@@ -26,6 +28,34 @@ def test_graphs_read_the_newest_weights():
     after = runner.score(ids, ids, ids).numpy()
     assert before != after
     np.testing.assert_allclose(after, Runner(model).score(ids, ids, ids), atol=1e-6)
+
+
+def with_lora(model):
+    model.projection.enable_lora(2)
+    model.projection.lora_kernel_b.assign(
+        np.random.default_rng(0).normal(size=(2, model.target_size))
+    )
+
+
+@pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize`")
+@pytest.mark.parametrize("change", [with_lora, lambda model: model.quantize("int8")])
+def test_graphs_are_made_again_for_other_weights(change):
+    """What was asked before does not answer from weights that are gone."""
+    model = small_models.small("combined", **small_models.CHEAP)
+
+    def answers():
+        tokens = list(model.stream("hello"))
+        return model.score(WORDS, SPOKEN), model.search(WORDS).scores, tokens
+
+    before = answers()
+    change(model)
+    found = answers()
+    model._runner = Runner(model)
+    expected = answers()
+    for here, there in zip(found[:2], expected[:2], strict=True):
+        np.testing.assert_array_equal(here, there)
+    assert found[2] == expected[2]
+    assert not np.allclose(found[0], before[0], atol=1e-4)
 
 
 def test_limits_hold_for_each_row():
