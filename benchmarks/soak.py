@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from measuring import commit
+from measuring import commit, machine
 
 HERE = Path(__file__).parent
 LONGEST_START = 600  # seconds; what takes longer hangs
@@ -32,8 +32,8 @@ PAGE = """# Soak: does anything ever fault?
 
 Made by `python benchmarks/soak.py starts` and `... run`; the counts are in soak.json.
 
-| what | decoders | processes | steps of each | faults | when | commit |
-|---|---|---|---|---|---|---|
+| what | decoders | processes | steps of each | faults | when | commit | processor |
+|---|---|---|---|---|---|---|---|
 {rows}
 """
 
@@ -86,7 +86,17 @@ def apart(mode: str, attentions: Sequence[str], seconds: float) -> dict:
         "error": "" if code == 0 else error,
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(),
+        "machine": machine(),
     }
+
+
+def _processor(end: dict) -> str:
+    """Return what a process ran on, and whether that has instructions for bfloat16."""
+    about = end.get("machine")
+    if about is None:
+        return "not recorded"
+    fast = " and ".join(flag for flag in about["flags"] if flag in ("avx512_bf16", "amx_bf16"))
+    return f"{about['cpu']} ({fast or 'no instructions for bfloat16'})"
 
 
 def save(results: dict) -> None:
@@ -100,7 +110,9 @@ def save(results: dict) -> None:
         of_each = "–".join(f"{number:,}" for number in dict.fromkeys((steps[0], steps[-1])))
         commits = ", ".join(dict.fromkeys(end.get("commit", "") for end in ends))
         decoders = ", ".join(dict.fromkeys(trained))
+        processors = ", ".join(dict.fromkeys(map(_processor, ends)))
         cells = (what, decoders, len(ends), of_each, len(faults), ends[0]["at"][:10], commits)
+        cells += (processors,)
         rows.append(f"| {' | '.join(map(str, cells))} |")
     (HERE / "soak.md").write_text(PAGE.format(rows="\n".join(rows)))
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import platform
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import tensorflow as tf
@@ -18,8 +21,10 @@ _used: Path | None = None
 def cache_compiled(directory: str | os.PathLike[str] | None = None) -> Path:
     """Keep what is compiled for a frozen model, so that the next process need not compile it again.
 
-    It holds for all that XLA compiles in this process. Files are kept apart by processor and
-    version of TensorFlow, since they hold machine code; delete the folder whenever you like.
+    It holds for all that XLA compiles in this process. Call it before anything is asked of
+    TensorFlow, its list of devices included: it reads its flags then. Files are kept apart by
+    processor and version of TensorFlow, since they hold machine code; delete the folder whenever
+    you like.
 
     Args:
         directory: A folder, made if it is not there; by default `keras_attn` in the user's folder
@@ -37,8 +42,7 @@ def cache_compiled(directory: str | os.PathLike[str] | None = None) -> Path:
     global _used
     if cores.configured():  # TensorFlow reads its flags when it is first asked for its threads
         raise RuntimeError("cache_compiled: call it before configure_cpu, not behind it.")
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(base, "keras_attn") if directory is None else Path(directory)
+    folder = _of_user() if directory is None else Path(directory)
     known = sorted(doctor.flags()) or [platform.processor(), platform.node()]
     about = " ".join([platform.machine(), *known])
     kind = hashlib.sha256(about.encode()).hexdigest()[:8]
@@ -61,3 +65,25 @@ def cache_compiled(directory: str | os.PathLike[str] | None = None) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     _used = folder
     return folder
+
+
+def _of_user() -> Path:
+    """Return the user's folder of ours for caches."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "keras_attn")
+
+
+@contextlib.contextmanager
+def compiling() -> Iterator[None]:
+    """Tell of a cache that is in use and does not work, while something is compiled."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        if _used is not None:
+            error.add_note(f"If a file in the cache is damaged, delete the folder: {_used}")
+        raise
+    if _used is not None and not any(_used.iterdir()):
+        warnings.warn(
+            f"cache_compiled: nothing was kept in {str(_used)!r}; TensorFlow had read its flags "
+            "before, as `tf.config.list_physical_devices` makes it do. Call it first.",
+            stacklevel=2,
+        )

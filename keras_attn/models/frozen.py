@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_attn.kernels import cache
 from keras_attn.models.generation import Generation
 from keras_attn.models.packing import Packing
 from keras_attn.models.runner import IDS, Runner, graph_of, searched
@@ -18,7 +19,7 @@ from keras_attn.types import EOS, PAD, SearchResult
 # What a loop is compiled for: so many rows, or a multiple of the last; sources as wide as batches
 # of training; and multiples of so many tokens of prefixes, and of targets.
 ROWS = (1, 8, 16, 32, 64, 128)
-PREFIX, STEPS = 8, 16
+WIDER, STEPS = 8, 16
 
 
 class Frozen(Generation):
@@ -123,7 +124,7 @@ class Compiled(Runner):
         """
         if key in self._ready:
             return graph(*arguments)
-        with _compiling:
+        with _compiling, cache.compiling():
             found = graph(*arguments)
         self._ready.add(key)
         return found
@@ -150,10 +151,13 @@ def _filled(source_ids, settings, how):
     repeated = np.minimum(np.arange(wanted), rows - 1)
     asked = (x if x is settings.trie else x[repeated] for x in settings)
     settings, how = Settings(*asked), type(how)(*(x[repeated] for x in how))
-    prefix = settings.prefix
-    wider = np.zeros((wanted, _multiple(prefix.shape[1], PREFIX)), prefix.dtype)
-    wider[:, : prefix.shape[1]] = prefix
-    return filled, settings._replace(prefix=wider), how
+    lists = {name: _wider(getattr(settings, name)) for name in ("prefix", "banned")}
+    return filled, settings._replace(**lists), how
+
+
+def _wider(ids):
+    """Fill ids (B, N) with PAD, which stands for none, up to a multiple of `WIDER`."""
+    return np.pad(ids, [(0, 0), (0, -ids.shape[1] % WIDER)], constant_values=PAD)
 
 
 def _width(length):

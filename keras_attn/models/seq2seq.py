@@ -7,6 +7,8 @@ import warnings
 from typing import Any
 
 import keras
+import numpy as np
+import tensorflow as tf
 
 from keras_attn.layers.choices import serializable
 from keras_attn.models import distilling, fitting, inputs
@@ -15,9 +17,14 @@ from keras_attn.models.generation import GENERATED_AT_A_TIME, Generation
 from keras_attn.models.network import Network
 from keras_attn.models.runner import Runner
 from keras_attn.training.callbacks import StopOnNaN, TooLongReport
+from keras_attn.types import BOS, EOS
 
+CLOSE, CLOSE_HALVED = 1e-3, 0.1  # relative to the largest logit
 # What a search goes through; a copy has those of the class.
-OWN_METHODS = "encode step steppers stepper project log_probabilities scored call".split()
+OWN_METHODS = (
+    "encode encoders prepared step steppers stepper project log_probabilities log_likelihood "
+    "scored call"
+).split()
 
 
 @serializable
@@ -295,7 +302,25 @@ def copied(model: Seq2Seq) -> Seq2Seq:
             "it computes in half precision, exported."
         )
     copy.set_weights(model.get_weights())
+    if not _alike(model, copy):
+        raise ValueError(
+            "model: a copy of its configuration and weights answers otherwise, so that something "
+            "was changed in a layer after it was made; give that to the layer's constructor."
+        )
     return copy
+
+
+def _alike(model: Seq2Seq, copy: Seq2Seq) -> bool:
+    """Return whether two models give a step the same logits, but for their precision."""
+    ids = np.minimum([[4, 5, 6, EOS]], model.source_size - 1)
+
+    def said(one):
+        memory, state = one.encode(ids)
+        return np.array(one.step(tf.constant([BOS]), state, memory)[0], np.float64)
+
+    expected, found = said(model), said(copy)
+    close = CLOSE if model.compute_dtype == copy.compute_dtype else CLOSE_HALVED
+    return np.allclose(found, expected, rtol=close, atol=close * np.abs(expected).max())
 
 
 def _in_full_precision(config: Any) -> Any:

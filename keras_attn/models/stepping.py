@@ -45,7 +45,8 @@ def step(model, data) -> dict[str, Any]:
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     weights = losses.token_weights(y, sample_weight)
     with tf.GradientTape() as tape:
-        parts = [_part(model, *rows) for rows in cores.split((x, y, weights), cores.parts())]
+        number = 1 if _looks_across_rows(model) else cores.parts()
+        parts = [_part(model, *rows) for rows in cores.split((x, y, weights), number)]
         if _adds_losses(model):
             return model.step_on_rows(data)
         loss = _loss(model, parts)
@@ -69,6 +70,11 @@ def _part(model, x, y, weights) -> Part:
     logits = model.project(picked(model(x, training=True, features=True)))
     soft = tf.nest.map_structure(picked, losses.soft_targets_of(x))
     return Part(x, picked(y), logits, picked(weights), soft)
+
+
+def _looks_across_rows(model) -> bool:
+    """Return whether a layer that a user brings normalises over the rows of a batch."""
+    return any(weight.path.endswith("moving_mean") for weight in model.weights)
 
 
 def _adds_losses(model) -> bool:

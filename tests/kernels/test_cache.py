@@ -52,6 +52,35 @@ print(tf.function(lambda x: x + 1, jit_compile=True)(tf.constant(1)).numpy())
     assert len(kept[0]) == 1 and kept[0] == kept[1]
 
 
+def test_a_cache_that_does_not_work_is_told_of(tmp_path):
+    """Damaged files name their folder; flags that were read before are said to have been."""
+    code = f"""
+import sys, warnings, keras_attn, tensorflow as tf
+if "late" in sys.argv:
+    tf.config.list_physical_devices()
+folder = keras_attn.cache_compiled({str(tmp_path)!r})
+from keras_attn.kernels import cache
+warnings.simplefilter("error")
+try:
+    with cache.compiling():
+        tf.function(lambda x: x + 1, jit_compile=True)(tf.constant(1))
+except (tf.errors.OpError, UserWarning) as error:
+    print(*getattr(error, "__notes__", [error]))
+"""
+
+    def said(*arguments):
+        command = [sys.executable, "-c", code, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-2000:]
+        return done.stdout
+
+    assert "nothing was kept in" in said("late")
+    assert said() == ""
+    (kept,) = (path for path in tmp_path.rglob("*") if path.is_file())
+    kept.write_bytes(b"no loop")
+    assert said() == f"If a file in the cache is damaged, delete the folder: {kept.parent}\n"
+
+
 def test_a_folder_that_cannot_be_made_changes_nothing(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("TF_XLA_FLAGS", "--before")

@@ -23,7 +23,9 @@ def assert_same(found, expected):
         np.testing.assert_allclose(x, y, atol=1e-4, err_msg=name)
 
 
-@pytest.mark.parametrize("name", EVERY if EVIDENCE else ["attention_copy", "bahdanau2015"])
+@pytest.mark.parametrize(
+    "name", EVERY if EVIDENCE else ["attention", "attention_copy", "bahdanau2015"]
+)
 def test_it_answers_as_the_model_does_for_every_name(name):
     model = shared(name)
     frozen = model.freeze()
@@ -111,6 +113,9 @@ def test_loops_are_traced_once_for_each_width(monkeypatch):
     assert made.count(True) == 1
     frozen.search(WORDS, beam_size=2)
     assert made.count(True) == 2
+    for number in range(1, 6):  # one loop for some tokens, few or more
+        frozen.search(WORDS, banned=list("abcdef")[:number])
+    assert made.count(True) == 3
 
 
 def test_training_on_does_not_change_it():
@@ -195,6 +200,13 @@ def test_what_a_copy_would_not_have_is_refused():
         change(model)
         with pytest.raises(ValueError, match="model: its layers have other weights"):
             model.freeze()
+
+
+def test_a_layer_that_was_changed_is_refused():
+    model = small("attention", **CHEAP)
+    model.decoder.readout.combine.activation = keras.activations.relu
+    with pytest.raises(ValueError, match="model: a copy .* answers otherwise"):
+        model.freeze()
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])

@@ -5,11 +5,11 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
-from small_models import CHEAP, FEW, FEW_SPOKEN, small
+from small_models import CHEAP, FEW, FEW_SPOKEN, evidence, small
 
-from keras_attn import Seq2Seq
+from keras_attn import Seq2Seq, kernels, layers
 from keras_attn.kernels import cores
-from keras_attn.models import network
+from keras_attn.models import network, stepping
 from keras_attn.training import TokenMean
 from keras_attn.training.losses import serializable
 from keras_attn.training.metrics import TokenAccuracy
@@ -53,6 +53,58 @@ def test_a_step_is_that_of_keras_whatever_the_parts(monkeypatch, options, fit):
         assert found.keys() == history.keys()
         for key, values in history.items():
             np.testing.assert_allclose(found[key], values, rtol=1e-5)
+
+
+class Normalised(layers.TanhReadout):
+    """Features that are normalised over the rows of a batch."""
+
+    def build(self, units, *others):
+        self.normal = keras.layers.BatchNormalization()
+        self.normal.build((None, units))
+        super().build(units, *others)
+
+    def features(self, *parts):
+        found = super().features(*parts)
+        rows = keras.ops.reshape(found, (-1, found.shape[-1]))
+        return keras.ops.reshape(self.normal(rows), keras.ops.shape(found))
+
+
+def normalised(monkeypatch, parts):
+    """Return the weights of a model that normalises over the rows of a batch, behind a step."""
+    monkeypatch.setattr(cores, "_parts", parts)
+    model = small("attention", dropout=0.0, readout=Normalised(), **CHEAP)
+    model.compile(keras.optimizers.SGD(0.5))
+    model.fit(*PAIRS, batch_size=6, verbose=0, shuffle=False)
+    return model.get_weights()
+
+
+def test_what_looks_across_rows_sees_all_of_them(monkeypatch):
+    for x, y in zip(*(normalised(monkeypatch, parts) for parts in (1, 2)), strict=True):
+        np.testing.assert_array_equal(x, y)
+    alone = normalised(monkeypatch, 2)
+    monkeypatch.setattr(stepping, "_looks_across_rows", lambda model: False)
+    split = normalised(monkeypatch, 2)
+    assert not all(map(np.array_equal, alone, split))  # so that it matters
+
+
+@evidence
+@pytest.mark.parametrize("name", ["attention", "bahdanau2015", "attention_copy"])
+def test_kernels_and_parts_go_together(monkeypatch, name):
+    """LSTM and GRU with gradients of their own, in parts, against Keras' step and layers."""
+
+    def trained_by(parts, cell):
+        monkeypatch.setattr(cores, "_parts", parts)
+        model = small(name, dropout=0.0, cell=cell)
+        model.compile(keras.optimizers.SGD(0.5))
+        model.fit(*PAIRS, batch_size=6, epochs=2, verbose=0, shuffle=False)
+        return model.get_weights()
+
+    for cell in ("lstm", "gru"):
+        with kernels.plain():
+            expected = trained_by(1, cell)
+        for parts in (1, 2, 4):
+            for x, y in zip(trained_by(parts, cell), expected, strict=True):
+                np.testing.assert_allclose(x, y, atol=1e-5)
 
 
 class Twice(Seq2Seq):
