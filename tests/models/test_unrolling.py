@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import pytest
 import tensorflow as tf
-from small_models import EVERY, FEW, FEW_SPOKEN, assert_close, shared, small, some, some_ids
+from small_models import EVERY, FEW, FEW_SPOKEN, assert_close, small, some, some_ids
 
 from keras_attn import kernels, layers
 from keras_attn.models import unrolling
@@ -61,7 +61,7 @@ def test_it_is_the_decoder_where_nothing_is_kept():
 
 @pytest.mark.parametrize("name", EVERY)
 def test_it_is_the_decoder_for_every_name(name):
-    model = shared(name)
+    model = small(name, dropout=0.0)  # which two runs would not draw alike
     if unrolling.applies(model.decoder, training=True):
         assert_same(model)
 
