@@ -238,16 +238,14 @@ def _present(tensors) -> dict[str, Any]:
 
 def _split(x, parts: int):
     """Return x (B, parts * N, C) as (B, parts, N, C)."""
-    batch, size, depth = tf.unstack(tf.shape(x))
-    return tf.ensure_shape(
-        tf.reshape(x, [batch, parts, size // parts, depth]), [None, parts, None, x.shape[-1]]
-    )
+    batch, size, _ = tf.unstack(tf.shape(x))
+    return tf.reshape(x, [batch, parts, size // parts, x.shape[-1]])
 
 
 def _joined(x):
     """Return x (B, parts, N, C) as (B, parts * N, C)."""
-    batch, parts, size, depth = tf.unstack(tf.shape(x))
-    return tf.ensure_shape(tf.reshape(x, [batch, parts * size, depth]), [None, None, x.shape[-1]])
+    batch, parts, size, _ = tf.unstack(tf.shape(x))
+    return tf.reshape(x, [batch, parts * size, x.shape[-1]])
 
 
 def signature(function: Callable, specs: dict[str, tf.TensorSpec]):
