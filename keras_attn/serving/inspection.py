@@ -199,7 +199,7 @@ def _nodes(meta_graph, signature: str):
 
 def _types(node) -> dict[str, list[int]] | None:
     """Return the dtypes of a node by attribute, defaults included; None for an unknown op."""
-    definition = _registry().get(node.op)
+    definition = _definition(node.op)
     if definition is None:
         return None
     found = {}
@@ -223,7 +223,7 @@ def _kind(op: str, types: dict[str, list[int]] | None) -> str:
         return CPU
     if not on_cpu:
         return GPU_ONLY
-    outputs = {output.name for output in _registry()[op].output_arg}
+    outputs = {output.name for output in _definition(op).output_arg}
     at_host = outputs and all(outputs <= set(kernel.host_memory_arg) for kernel in on_gpu)
     return HOST if at_host else GPU
 
@@ -244,12 +244,12 @@ def _named(dtype: int) -> str:
 _known: dict[str, Any] = {}
 
 
-def _registry() -> dict[str, Any]:
-    """Return the definitions of all operations of this TensorFlow, by name."""
-    if not _known:
+def _definition(op: str) -> Any:
+    """Return the definition of an operation, or None; libraries that come later bring more."""
+    if op not in _known:
         found = op_def_pb2.OpList.FromString(session.all_ops())
         _known.update({op.name: op for op in found.op})
-    return _known
+    return _known.get(op)
 
 
 _found: dict[str, Any] = {}

@@ -88,3 +88,12 @@ def test_it_reads_as_a_page():
 def test_a_folder_without_a_model_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="path: there is no saved_model.pb"):
         inspection.inspect(tmp_path)
+
+
+def test_operations_of_a_library_that_came_later_are_known(monkeypatch):
+    graph = tf.Graph()
+    with graph.as_default():
+        tf.matmul(tf.zeros([2, 2]), tf.ones([2, 2]))
+    (node,) = (node for node in graph.as_graph_def().node if node.op == "MatMul")
+    monkeypatch.setattr(inspection, "_known", {"NoOp": None})  # as when TensorFlow had no other
+    assert inspection._kind("MatMul", inspection._types(node)) == GPU
