@@ -34,7 +34,8 @@ def test_all_of_ids_and_all_loops_are_put_on_the_gpu(name, tmp_path):
     found = placement.placed(path, names)
     for signature in names:
         on_cpu, on_gpu = (found[signature].get(f"{kind}:0", {}) for kind in ("CPU", "GPU"))
-        assert on_gpu["MatMul"] >= 2 and on_gpu["VarHandleOp"] >= 7
+        weights = 5 if signature == "step" else 7  # a step needs none of the encoder
+        assert on_gpu["MatMul"] >= 2 and on_gpu["VarHandleOp"] >= weights
         assert not set(on_cpu) & {"Enter", "Exit", "Merge", "LoopCond", "While", "VarHandleOp"}
         assert set(on_cpu) <= ({"Const"} if signature in OF_IDS else HANDLING), signature
         assert ("HashTableV2" in on_cpu) == (signature not in OF_IDS)
