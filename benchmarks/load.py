@@ -224,7 +224,8 @@ def main():
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--seconds", type=float, default=60)
     given = parser.parse_args()
-    found = run(keras.saving.load_model(given.model), given.clients, given.seconds)
+    model = keras.saving.load_model(given.model).in_full_precision()  # as it is exported
+    found = run(model, given.clients, given.seconds)
     (HERE / "load.json").write_text(json.dumps(found, indent=1) + "\n")
     page = PAGE.format(
         **found,
