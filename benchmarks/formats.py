@@ -56,7 +56,8 @@ def measured(model, folder: Path, kind, sources, references, expected) -> dict:
     format, int8, ends = kind
     paths = {size: folder / f"{format}.{size}.{int8}" / "1" for size in (1, BATCH)}
     for size, path in paths.items():
-        model.export(path, format, batch_size=size, verbose=False)
+        fixed = {"batch_size": size} if format == "litert" else {}
+        model.export(path, format, verbose=False, **fixed)
     answer = runpy.run_path(str(paths[1] / "answer.py"))["Model"]
     begun = time.perf_counter()
     one = answer(paths[1], int8=int8)
