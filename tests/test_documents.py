@@ -165,6 +165,22 @@ def test_figures_of_training_are_those_that_were_measured():
         assert len(right[mode]) == 3 and min(right[other]) <= mean <= max(right[other])
 
 
+def test_figures_of_other_runtimes_are_those_that_were_measured():
+    found = json.loads((ROOT / "benchmarks" / "formats.json").read_text())
+    own, lite, small = (
+        found["runtimes"][name]
+        for name in ("TensorFlow, `model.generate`", "LiteRT", "LiteRT, 8 bits")
+    )
+    assert (
+        f"takes {small['bytes'] / 1e6:.1f} MB instead of {lite['bytes'] / 1e6:.1f}, "
+        f"{small['ms_a_word']:.1f} ms a word instead of {lite['ms_a_word']:.1f} "
+        f"({own['ms_a_word']:.1f} by `generate` itself), and says another thing for "
+        f"{small['differ']} of {found['words']:,} words"
+    ) in (ROOT / "docs" / "serving.md").read_text()
+    spelt = [of["differ"] for name, of in found["runtimes"].items() if "8 bits" not in name]
+    assert spelt == [0, 0, 0]
+
+
 def test_what_was_wanted_stands_beside_what_was_measured(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     targets = importlib.import_module("targets")
