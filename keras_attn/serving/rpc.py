@@ -168,7 +168,6 @@ def predicted(session, request, max_bytes: int) -> dict[str, Any]:
 def _check_size(key, tensor, max_bytes) -> None:
     """Refuse a tensor in which a few bytes stand for as many elements as one likes."""
     sizes = [axis.size for axis in tensor.tensor_shape.dim]
-    check_rows(key, sizes)
     texts, number = len(tensor.string_val), math.prod(max(size, 1) for size in sizes)
     if tensor.dtype == tf.string.as_datatype_enum:
         if math.prod(sizes) != texts:  # TensorFlow repeats the last
@@ -177,3 +176,4 @@ def _check_size(key, tensor, max_bytes) -> None:
         most = max_bytes // ELEMENT
         message = f"{key}: a tensor of {sizes} has more than {most} elements"
         raise Refused("INVALID_ARGUMENT", message)
+    check_rows(key, sizes)
