@@ -89,7 +89,7 @@ def talkative(name):
     """Return `small(name)` with weights so large that its answers differ.
 
     Too large, and gates blow rounding up: scores in float32 would be further from those in float64
-    than the 1e-5 that scores may differ by. Those of the models here are within half of that.
+    than the 1e-5 that scores may differ by. Those of the models here were within 7e-6.
     """
     return randomised(small(name), *TALKATIVE.get(name, (1.5, 0)))
 

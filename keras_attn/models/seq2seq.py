@@ -19,7 +19,7 @@ from keras_attn.models.runner import Runner
 from keras_attn.training.callbacks import StopOnNaN, TooLongReport
 from keras_attn.types import BOS, EOS
 
-CLOSE, CLOSE_HALVED = 1e-3, 0.1  # relative to the largest logit
+CLOSE = 1e-3  # relative to the largest logit
 # What a search goes through; a copy has those of the class.
 OWN_METHODS = (
     "encode encoders prepared step steppers stepper project log_probabilities log_likelihood "
@@ -294,7 +294,8 @@ def copied(model: Seq2Seq) -> Seq2Seq:
             f"model: {own[0]!r} was put on the model itself, and a copy in full precision, to be "
             "frozen or exported, would not have it; override it in a subclass."
         )
-    copy = type(model).from_config(_in_full_precision(model.get_config()))
+    config = model.get_config()
+    copy = type(model).from_config(config)
     if [w.shape for w in copy.weights] != [w.shape for w in model.weights]:
         raise ValueError(
             "model: its layers have other weights than its configuration makes, as behind "
@@ -307,11 +308,14 @@ def copied(model: Seq2Seq) -> Seq2Seq:
             "model: a copy of its configuration and weights answers otherwise, so that something "
             "was changed in a layer after it was made; give that to the layer's constructor."
         )
+    if (full := _in_full_precision(config)) != config:
+        copy = type(model).from_config(full)
+        copy.set_weights(model.get_weights())
     return copy
 
 
 def _alike(model: Seq2Seq, copy: Seq2Seq) -> bool:
-    """Return whether two models give a step the same logits, but for their precision."""
+    """Return whether two models of one precision give a step the same logits."""
     ids = np.minimum([[4, 5, 6, EOS]], model.source_size - 1)
 
     def said(one):
@@ -319,8 +323,7 @@ def _alike(model: Seq2Seq, copy: Seq2Seq) -> bool:
         return np.array(one.step(tf.constant([BOS]), state, memory)[0], np.float64)
 
     expected, found = said(model), said(copy)
-    close = CLOSE if model.compute_dtype == copy.compute_dtype else CLOSE_HALVED
-    return np.allclose(found, expected, rtol=close, atol=close * np.abs(expected).max())
+    return np.allclose(found, expected, rtol=CLOSE, atol=CLOSE * np.abs(expected).max())
 
 
 def _in_full_precision(config: Any) -> Any:

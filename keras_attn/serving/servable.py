@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 from keras_attn.serving.session import Session, SessionError, fields, tf_text_libraries
@@ -164,14 +165,27 @@ def check_rows(name: str, shape: Sequence[int]) -> None:
         raise Refused("INVALID_ARGUMENT", message)
 
 
+def _check_weights(path: Path) -> None:
+    """Refuse a version without its weights, which TensorFlow loads, to fail at every request.
+
+    Asked before it is loaded: what arrives meanwhile would not be in the session.
+    """
+    if (path / "variables" / "variables.index").is_file():
+        return
+    try:
+        saved = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
+    except DecodeError:
+        return  # loading says what is wrong with it
+    if any(node.op == "VarHandleOp" for of in saved.meta_graphs for node in of.graph_def.node):
+        raise ValueError("its weights are not there, or not yet")
+
+
 def _loaded(path: Path) -> Version:
+    _check_weights(path)
     about = _about(path)
     libraries = tf_text_libraries() if about.get("needs_tf_text") else ()
     session = Session(path, libraries)
     saved = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
-    weighs = any(node.op == "VarHandleOp" for node in saved.meta_graphs[0].graph_def.node)
-    if weighs and not (path / "variables" / "variables.index").is_file():
-        raise ValueError("its weights are not there, or not yet")  # which TensorFlow would not say
     found = saved.meta_graphs[0].signature_def
     raw = {name: definition.SerializeToString() for name, definition in found.items()}
     return Version(_number(path), path, session, raw)

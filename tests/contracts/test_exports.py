@@ -320,8 +320,7 @@ OTHERS = {
 }
 
 
-@small_models.evidence
-@pytest.mark.parametrize("what", OTHERS)
+@pytest.mark.parametrize("what", OTHERS if small_models.EVIDENCE else ["ensemble"])
 def test_what_is_no_single_model_on_loops_passes_all_checks(what, tmp_path):
     make, kernel = OTHERS[what]
     path = tmp_path / "letters" / "1"

@@ -202,8 +202,9 @@ def test_what_a_copy_would_not_have_is_refused():
             model.freeze()
 
 
-def test_a_layer_that_was_changed_is_refused():
-    model = small("attention", **CHEAP)
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+def test_a_layer_that_was_changed_is_refused(dtype):
+    model = small("attention", dtype=dtype, **CHEAP)
     model.decoder.readout.combine.activation = keras.activations.relu
     with pytest.raises(ValueError, match="model: a copy .* answers otherwise"):
         model.freeze()

@@ -88,9 +88,9 @@ def test_what_looks_across_rows_sees_all_of_them(monkeypatch):
 
 
 @evidence
-@pytest.mark.parametrize("name", ["attention", "bahdanau2015", "attention_copy"])
+@pytest.mark.parametrize("name", ["attention", "bahdanau2015", "combined"])
 def test_kernels_and_parts_go_together(monkeypatch, name):
-    """LSTM and GRU with gradients of their own, in parts, against Keras' step and layers."""
+    """LSTM and GRU with gradients of their own, in parts, against Keras' layers in one part."""
 
     def trained_by(parts, cell):
         monkeypatch.setattr(cores, "_parts", parts)
