@@ -77,8 +77,14 @@ def parts() -> int:
     """Return into how many parts a batch is split in training; a GPU takes it whole."""
     if tf.config.list_logical_devices("GPU"):
         return 1
-    at_once = tf.config.threading.get_inter_op_parallelism_threads() or available()
-    return _parts or min(at_once, MOST)
+    return _parts or min(_at_once(), available(), MOST)
+
+
+def _at_once() -> int:
+    """Return how many operations may run at once: as set, by the environment, or a core each."""
+    threads = tf.config.threading.get_inter_op_parallelism_threads()
+    given = os.environ.get("TF_NUM_INTEROP_THREADS", "")  # where TensorFlow looks too
+    return threads or (int(given) if given.isdecimal() else 0) or available()
 
 
 def split(tensors: Any, number: int) -> list:

@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_attn.kernels import cores
+from keras_attn.models.inputs import checked_texts
 from keras_attn.models.request import DRAWN
 from keras_attn.search import fold
 
@@ -63,13 +64,16 @@ def generated(generate: Callable, sources: Iterator, batch_size: int, options: d
         sources: Strings.
         batch_size: Sources of a batch.
         options: Of `generate`, the same for all sources.
+
+    Raises:
+        TypeError: a source is not a string; those before it are answered first.
     """
     seed: Any = options.get("seed")
     drawn = [name for name in DRAWN if options.get(name) is not None]
     seed = random.getrandbits(62) if seed is None and drawn else seed
 
     def calls():
-        for start, texts in _windows(sources, BATCHES * batch_size):
+        for start, texts in _windows(checked_texts("source", sources), BATCHES * batch_size):
             seeds = fold(seed, start + np.arange(len(texts))).numpy() if drawn else None
             asked = {**options, "batch_size": batch_size, "seed": seeds}
             yield functools.partial(generate, texts, **asked)  # its warnings are not ours

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -53,12 +53,21 @@ def texts(argument: str, x: Any) -> list[Any]:
     if getattr(x, "ndim", 1) != 1:
         raise ValueError(f"{argument}: expected a flat list of strings, got shape {x.shape}.")
     items = x.tolist() if isinstance(x, np.ndarray) else list(x)
+    return list(checked_texts(argument, items))
+
+
+def checked_texts(argument: str, items: Iterable[Any]) -> Iterator[Any]:
+    """Yield what there is.
+
+    Raises:
+        TypeError: something is not a string; the message says at which place.
+    """
     for i, item in enumerate(items):
         if not isinstance(item, str | bytes):
             raise TypeError(
                 f"{argument}[{i}]: expected str or bytes, got {type(item).__name__} {item!r:.40}."
             )
-    return items
+        yield item
 
 
 def same_number(x: Any, y: Any, names: tuple[str, str] = ("x", "y")) -> None:

@@ -74,9 +74,25 @@ def test_operations_have_as_many_threads_as_there_are_cores_for_a_part(
 
 
 @pytest.mark.parametrize(
-    ("there", "threads", "parts"), [(1, 0, 1), (2, 0, 2), (3, 0, 3), (16, 0, 4), (16, 2, 2)]
+    ("there", "threads", "variable", "parts"),
+    [
+        (1, 0, "", 1),
+        (2, 0, "", 2),
+        (3, 0, "", 3),
+        (16, 0, "", 4),
+        (16, 2, "", 2),
+        (2, 8, "", 2),
+        (16, 0, "1", 1),
+        (16, 3, "1", 3),
+        (16, 0, "0", 4),
+        (16, 0, "-1", 4),
+        (16, 0, "many", 4),
+    ],
 )
-def test_batches_are_split_over_the_cores_by_themselves(monkeypatch, there, threads, parts):
+def test_batches_are_split_over_the_cores_that_work_at_once(
+    monkeypatch, there, threads, variable, parts
+):
+    monkeypatch.setenv("TF_NUM_INTEROP_THREADS", variable)
     monkeypatch.setattr(cores, "_parts", None)
     monkeypatch.setattr(cores, "available", lambda: there)
     getter = "get_inter_op_parallelism_threads"

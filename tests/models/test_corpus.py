@@ -131,6 +131,19 @@ def test_what_was_read_before_an_error_is_answered(model, monkeypatch):
     assert found == model.generate([*WORDS, "abc"])
 
 
+@pytest.mark.parametrize("place", [0, 3, 9])
+def test_what_is_no_text_is_named_by_its_place_behind_what_was_read_before(
+    model, monkeypatch, place
+):
+    monkeypatch.setattr(corpus, "BATCHES", 2)
+    words = list(itertools.islice(itertools.cycle(WORDS), place))
+    found = []
+    with pytest.raises(TypeError, match=rf"source\[{place}\]: expected str or bytes, got int 7"):
+        for target in model.generate(iter([*words, 7, *words]), batch_size=2):
+            found.append(target)
+    assert found == (model.generate(words) if words else [])
+
+
 def test_who_stops_does_not_wait():
     going = threading.Event()
     found = corpus.in_order([lambda: 1, functools.partial(going.wait, 30)], 2)
