@@ -63,8 +63,9 @@ class Generation:
 
         Args:
             source: A string, n strings, or ids (n, S); or an iterator of strings, of any length.
-            batch_size: Most sources of a batch, which are of like length. On CPUs as many batches
-                are decoded at a time as there are cores, which share a large batch.
+            batch_size: Most sources of a batch, which are of like length; long ones are fewer,
+                16,384 tokens in all. On CPUs as many batches are decoded at a time as there are
+                cores, which share a large batch.
             return_scores: Whether log p of each target, nats, comes beside it.
             return_alignments: Whether its alignments do, a list of floats for each of its tokens,
                 EOS included, one for each of the source's.

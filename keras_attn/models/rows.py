@@ -9,6 +9,8 @@ import numpy as np
 from keras_attn.text.pipeline import Ids, selected
 from keras_attn.types import PAD, SearchResult
 
+TOKENS = 16_384  # of a chunk: 256 rows of 64; more of them would fill the memory, not the cores
+
 
 def padded(rows: Ids) -> np.ndarray:
     """Return rows of ids as an int32 array (B, T), at least one token wide."""
@@ -21,19 +23,24 @@ def padded(rows: Ids) -> np.ndarray:
 def chunks(
     rows: Ids, batch_size: int, lengths: np.ndarray | None = None
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield positions, and padded ids, of `batch_size` rows of similar length at a time.
+    """Yield positions, and padded ids, of rows of similar length at a time.
 
     Of no rows at all it yields one chunk of none, so that what comes of it has its shape.
 
     Args:
         rows: n rows.
-        batch_size: Most rows of a chunk.
+        batch_size: Most rows of a chunk. One of several has at most `TOKENS` tokens.
         lengths: Int (n,), what is similar; the rows' own lengths by default.
     """
-    order = np.argsort(rows.lengths if lengths is None else lengths, kind="stable")
-    for i in range(0, max(len(order), 1), batch_size):
-        chosen = order[i : i + batch_size]
+    lengths = rows.lengths if lengths is None else lengths
+    order = np.argsort(lengths, kind="stable")
+    first = 0
+    while first < len(order) or first == 0:
+        chosen = order[first : first + batch_size]
+        tokens = lengths[chosen] * np.arange(1, len(chosen) + 1)  # as they are padded: it grows
+        chosen = chosen[: max(1, int(np.searchsorted(tokens, TOKENS, "right")))]
         yield chosen, padded(selected(rows, chosen))
+        first += max(1, len(chosen))
 
 
 def stacked(parts: list[tuple[np.ndarray, SearchResult]], num_rows: int) -> SearchResult:

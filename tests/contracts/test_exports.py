@@ -156,8 +156,8 @@ TEXT_OPS = set(
 )
 
 SUBWORD_OPS = TEXT_OPS | set(
-    "Add FastWordpieceTokenizeWithOffsets NormalizeUTF8 SentencepieceOp SentencepieceTokenizeOp "
-    "StringLength Substr".split()
+    "Add CaseFoldUTF8 FastWordpieceTokenizeWithOffsets NormalizeUTF8 SentencepieceOp "
+    "SentencepieceTokenizeOp StringLength Substr".split()
 )
 
 

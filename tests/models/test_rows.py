@@ -1,9 +1,13 @@
 """Between rows and batches: whatever the order they are worked on in, they come back in theirs."""
 
+import itertools
+from unittest import mock
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from keras_attn.models import rows
 from keras_attn.models.rows import chunks, padded, stacked
 from keras_attn.text.pipeline import Ids
 from keras_attn.types import SearchResult
@@ -48,6 +52,22 @@ def test_chunks_hold_every_row_once_the_alike_together(rows, batch_size, data):
     for chosen, ids in found:
         width = max([1, *(len(rows[i]) for i in chosen)])
         assert ids.tolist() == with_padding([rows[i] for i in chosen], width)
+
+
+@few
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=12), st.integers(1, 5), st.integers(1, 30))
+def test_chunks_of_several_rows_have_no_more_tokens_than_they_may(lengths, batch_size, tokens):
+    own = [[7] * (length // 2) for length in lengths]  # the other side may be the longer one
+    with mock.patch.object(rows, "TOKENS", tokens):
+        found = [
+            chosen.tolist() for chosen, _ in chunks(ids_of(own), batch_size, np.array(lengths))
+        ]
+    assert sum(found, []) == sorted(range(len(lengths)), key=lambda i: lengths[i])
+    for chosen, following in itertools.zip_longest(found, found[1:]):
+        size = len(chosen) * lengths[chosen[-1]]
+        assert len(chosen) == 1 or size <= tokens
+        if following and len(chosen) < batch_size:  # it is as large as it can be
+            assert (len(chosen) + 1) * lengths[following[0]] > tokens
 
 
 def test_no_rows_are_one_chunk_of_none():
