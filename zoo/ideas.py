@@ -59,7 +59,7 @@ def changed(recipe: recipes.Recipe, tables: dict[str, Any]) -> recipes.Recipe:
 
 def tried(name: str, recipe: recipes.Recipe, directory: str | None) -> dict[str, Any]:
     """Train an idea of a folder, or go on with it, and return what it measured."""
-    run = train.RUNS / f"{name}.idea.{recipes.digest(recipe)[:8]}"
+    run = train.RUNS / f"{name}.idea.{recipes.digest(recipe, 'decoding')[:8]}"
     by = train.made(run, f"zoo/{name}/ideas.toml", f"zoo/{base(name)}/recipe.toml")
     keras.backend.clear_session()
     _, found = recipes.run(recipe, run, SEED, directory, [training.Progress()])

@@ -1,11 +1,12 @@
 """Publish a run of the zoo: weights for the package, an export, and a picture of its attention.
 
-    python zoo/publish.py NAME [--seed N] [--data-dir DIR]
+    python zoo/publish.py NAME [--seed N] [--data-dir DIR] [--again]
 
 NAME is a folder here whose run is in build/runs (train.py). Its weights go into the package
 (`zoo.build("NAME")`, float16), its export to saved_models/NAME/1, and where it looks in a
 development source to NAME/alignments.png. Both forms are then measured as `keras-attn evaluate`
-measures them, and what that finds goes to results.json; `python zoo/pages.py` tells it.
+measures them, and what that finds goes to results.json; `python zoo/pages.py` tells it. With
+`--again` what is published is only measured, as after another way of decoding in the recipe.
 """
 
 from __future__ import annotations
@@ -40,23 +41,23 @@ def evaluated(path: Path, name: str, seed: int, directory: str | None) -> dict:
     return json.loads(done.stdout)
 
 
-def exported(model: Seq2Seq, name: str, beam_size: int) -> Path:
-    """Export a model as version 1 of its name, in place of what is there."""
-    path = SAVED_MODELS / name / "1"
-    model.export(path, beam_size=max(5, beam_size), overwrite=True, verbose=False)
-    return path
-
-
-def packed(model: Seq2Seq, name: str, seed: int, directory: str | None) -> dict | None:
-    """Put weights into the package, if they are not too large; return what they measure."""
+def pack(model: Seq2Seq, name: str) -> None:
+    """Put weights into the package, if they are not too large."""
     if 2 * model.count_params() > MEGABYTES * 1e6:
         shipped.remove(name)  # of a smaller one before
-        return None
-    shipped.pack(model, name)
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "model.keras"
-        zoo.build(name).save(file)
-        return evaluated(file, name, seed, directory)
+    else:
+        shipped.pack(model, name)
+
+
+def measured(name: str, seed: int, directory: str | None) -> dict:
+    """Return what is measured of what is published: the package's weights, and the export."""
+    found: dict = {"seed": seed, "package": None}
+    if name in shipped.names():
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "model.keras"
+            zoo.build(name).save(file)
+            found["package"] = evaluated(file, name, seed, directory)
+    return found | {"saved_model": evaluated(SAVED_MODELS / name / "1", name, seed, directory)}
 
 
 def draw(model: Seq2Seq, sources: list[str], file: Path) -> None:
@@ -65,26 +66,37 @@ def draw(model: Seq2Seq, sources: list[str], file: Path) -> None:
     model.attend(by_length[len(by_length) * 9 // 10]).plot(file)
 
 
+def publish(name: str, seed: int, directory: str | None) -> None:
+    """Make weights, export and picture of a run, in place of what is there."""
+    recipe = recipes.read(HERE / name / "recipe.toml")
+    model = keras.saving.load_model(train.run_of(name, seed) / "model.keras", compile=False)
+    _, held_out = recipes.pairs_of(recipe, directory, seed)
+    if model.decoder.attends:
+        draw(model.in_full_precision(), held_out.sources, HERE / name / "alignments.png")
+    pack(model, name)
+    beam_size = max(5, recipe.decoding.get("beam_size", 1))
+    path = SAVED_MODELS / name / "1"
+    model.export(path, beam_size=beam_size, overwrite=True, verbose=False)
+
+
 def main() -> None:
     """Publish it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("name", metavar="NAME")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--data-dir", help="where the data lies, if it is not to be downloaded")
+    parser.add_argument("--again", action="store_true", help="measure what was published")
     given = parser.parse_args()
     name, seed = given.name, given.seed
     directory = given.data_dir and str(Path(given.data_dir).resolve())
-    recipe = recipes.read(HERE / name / "recipe.toml")
     results = train.load(name)
     if str(seed) not in results["runs"]:
         parser.error(f"NAME: {name} has no results of seed {seed}; run python zoo/train.py {name}.")
-    model = keras.saving.load_model(train.run_of(name, seed) / "model.keras", compile=False)
-    _, held_out = recipes.pairs_of(recipe, directory, seed)
-    if model.decoder.attends:
-        draw(model.in_full_precision(), held_out.sources, HERE / name / "alignments.png")
-    found = {"seed": seed, "package": packed(model, name, seed, directory)}
-    path = exported(model, name, recipe.decoding.get("beam_size", 1))
-    found["saved_model"] = evaluated(path, name, seed, directory)
+    if given.again and not (SAVED_MODELS / name).exists():
+        parser.error(f"--again: {name} has not been published.")
+    if not given.again:
+        publish(name, seed, directory)
+    found = measured(name, seed, directory)
     train.save(name, train.load(name) | {"shipped": found})
     for form in ("package", "saved_model"):
         wrong = found[form] and found[form]["sequence_error_rate"]

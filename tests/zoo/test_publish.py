@@ -80,15 +80,24 @@ def test_a_run_becomes_weights_an_export_and_a_picture(publish, monkeypatch, cap
     }
     assert found["runs"] == results["runs"]
 
+    def none(*_):
+        raise AssertionError("nothing is to be published")
+
+    monkeypatch.setattr(publish, "publish", none)
+    monkeypatch.setattr("sys.argv", ["publish.py", NAME, "--seed", "1", "--again"])
+    publish.main()
+    assert asked[2:] == [(NAME, 1, None)] * 2
+    assert publish.train.load(NAME) == found
+
 
 def test_large_weights_do_not_come_with_the_package(publish, monkeypatch):
     monkeypatch.setattr(publish, "MEGABYTES", 0.001)
     model = small_models.shared("attention")
-    assert publish.packed(model, NAME, 0, None) is None
+    publish.pack(model, NAME)
     assert not shipped.FOLDER.exists()
     for name in (NAME, "attention.other"):
         shipped.pack(model, name)
-    assert publish.packed(model, NAME, 0, None) is None
+    publish.pack(model, NAME)
     assert shipped.names() == ["attention.other"]
     assert [file.stem for file in shipped.FOLDER.glob("*.npz")] == ["attention.other"]
 
@@ -98,6 +107,13 @@ def test_what_was_not_trained_is_refused(publish, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         publish.main()
     assert f"{NAME} has no results of seed 7" in capsys.readouterr().err
+    publish.train.save(
+        NAME, publish.train.load(NAME) | {"runs": {"7": {"measured": {"sources": 3}}}}
+    )
+    monkeypatch.setattr("sys.argv", ["publish.py", NAME, "--seed", "7", "--again"])
+    with pytest.raises(SystemExit):
+        publish.main()
+    assert f"--again: {NAME} has not been published" in capsys.readouterr().err
 
 
 def test_something_is_published():
