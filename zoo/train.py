@@ -68,17 +68,35 @@ def run_of(name: str, seed: int) -> Path:
 
 
 def made(run: Path, *files: str) -> dict:
-    """Note by what a run is made, and return that; a run may go on under another commit."""
-    file, now = run.with_suffix(f"{run.suffix}.json"), commit(*files)
-    before = json.loads(file.read_text())["commit"].split(", ") if file.exists() else []
-    found = {
-        "commit": ", ".join(dict.fromkeys([*before, now])),
-        "machine": machine(),
-        "versions": {package: version(package) for package in VERSIONS},
-        "when": datetime.now(UTC).strftime("%Y-%m-%d"),
-    }
+    """Note by what a run is made, and return that; it may go on under another commit, elsewhere."""
+    before, found = noted(run), {"commit": commit(*files), "machine": machine()}
+    for key, between in (("commit", ", "), ("machine", "; ")):
+        earlier = before[key].split(between) if key in before else []
+        found[key] = between.join(dict.fromkeys([*earlier, found[key]]))
+    found["versions"] = {package: version(package) for package in VERSIONS}
+    found["when"] = datetime.now(UTC).strftime("%Y-%m-%d")
+    note(run, before | found)
+    return found
+
+
+def noted(run: Path) -> dict:
+    """Return what was noted of a run, in a file beside it."""
+    file = run.with_suffix(f"{run.suffix}.json")
+    return json.loads(file.read_text()) if file.exists() else {}
+
+
+def note(run: Path, found: dict) -> None:
+    """Note something of a run."""
+    file = run.with_suffix(f"{run.suffix}.json")
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def most_memory(run: Path, megabytes: int) -> dict:
+    """Return the most memory that a process of a run took: one that only measures takes less."""
+    before = noted(run)
+    found = {"peak_memory_mb": max(megabytes, before.get("peak_memory_mb", 0))}
+    note(run, before | found)
     return found
 
 
@@ -97,7 +115,8 @@ def train(name: str, seed: int, directory: str | None) -> dict:
     if done.returncode:  # it has said why
         raise SystemExit(done.returncode)
     command = f"keras-attn train {recipe} --seed {seed} --out run"
-    return json.loads(done.stdout) | {"command": command} | by
+    found = json.loads(done.stdout)
+    return found | {"command": command} | by | most_memory(run, found["peak_memory_mb"])
 
 
 def at(directory: str | None) -> list[str]:

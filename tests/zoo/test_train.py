@@ -82,6 +82,24 @@ def test_a_run_says_by_what_it_was_made(train, monkeypatch):
     assert train.made(folder)["commit"] == "abc, def"
     assert train.made(train.run_of(NAME, 1))["commit"] == "def"
     assert not folder.exists()  # it is for the run to make
+    monkeypatch.setattr(train, "machine", lambda: "a slow one, 1 core")
+    assert train.made(folder)["machine"] == f"{first['machine']}; a slow one, 1 core"
+    assert train.made(folder)["machine"] == f"{first['machine']}; a slow one, 1 core"
+
+
+def test_a_run_that_is_measured_again_took_the_memory_of_its_training(train, monkeypatch):
+    found = {"measured": {"sources": 10, "exact_match": 0.5}}
+
+    def process(megabytes):
+        told = json.dumps(found | {"peak_memory_mb": megabytes})
+        done = subprocess.CompletedProcess([], 0, told)
+        monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
+        return train.train(NAME, 0, None)
+
+    first, again, more = process(1000), process(700), process(1200)
+    assert [x["peak_memory_mb"] for x in (first, again, more)] == [1000, 1000, 1200]
+    assert again | {"peak_memory_mb": 1200} == more and again["measured"] == found["measured"]
+    assert again["command"] == f"keras-attn train zoo/{NAME}/recipe.toml --seed 0 --out run"
 
 
 def test_a_run_that_fails_ends_it(train, monkeypatch):
