@@ -130,13 +130,15 @@ def test_figures_of_searches_are_those_of_the_runs():
     page = (ROOT / "docs" / "search.md").read_text()
     found = json.loads((ROOT / "zoo" / "attention.cmudict" / "searches.json").read_text())
     searches = found["searches"]
-    greedy, beam = (searches[name] for name in ("greedy", "beam 5"))
-    wrong = [f"{100 * found['sequence_error_rate']:.2f}" for found in (beam, greedy)]
-    assert f"it made {wrong[0]} % of words wrong of {wrong[1]} %" in page
+    names = "greedy", "beam 5", "beam 5, length penalty 1"
+    greedy, beam, penalised = (searches[name] for name in names)
+    wrong = [f"{100 * found['sequence_error_rate']:.2f}" for found in (beam, greedy, penalised)]
+    told = f"it made {wrong[0]} % of words wrong of {wrong[1]} %, and {wrong[2]} % with a length"
+    assert told in page
     assert beam["lower"] == 0 and beam["mean_score"] > greedy["mean_score"]
     run = json.loads((ROOT / "zoo" / "attention.cmudict" / "results.json").read_text())["shipped"]
     for key in ("sequence_error_rate", "token_error_rate"):
-        assert beam[key] == pytest.approx(run["package"][key])  # it is the same search
+        assert penalised[key] == pytest.approx(run["package"][key])  # it is the same search
     costs = json.loads((ROOT / "benchmarks" / "search.json").read_text())["ratios"]
     step, whole = costs["step 5"][0], costs["whole 5"][0]
     assert f"at {step:.1f} times the time of a step and {whole:.1f} times that of a" in page
