@@ -5,13 +5,15 @@
 NAME is a folder here whose run is in build/runs (train.py). Its weights go into the package
 (`zoo.build("NAME")`, float16), its export to saved_models/NAME/1, and where it looks in a
 development source to NAME/alignments.png. Both forms are then measured as `keras-attn evaluate`
-measures them, and what that finds goes to results.json; `python zoo/pages.py` tells it. With
-`--again` what is published is only measured, as after another way of decoding in the recipe.
+measures them, and what that finds goes to results.json, with hashes of what was measured; `python
+zoo/pages.py` tells it. With `--again` what was published of that run is only measured, as after
+another way of decoding in the recipe.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import subprocess
 import sys
@@ -19,9 +21,11 @@ import tempfile
 from pathlib import Path
 
 import keras
+import numpy as np
 import train
 
 from keras_attn import Seq2Seq, recipes, zoo
+from keras_attn.serving import checking
 from keras_attn.zoo import shipped
 
 HERE = Path(__file__).parent
@@ -56,8 +60,27 @@ def measured(name: str, seed: int, directory: str | None) -> dict:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "model.keras"
             zoo.build(name).save(file)
-            found["package"] = evaluated(file, name, seed, directory)
-    return found | {"saved_model": evaluated(SAVED_MODELS / name / "1", name, seed, directory)}
+            digest = {"sha256": shipped.digest(name)}
+            found["package"] = evaluated(file, name, seed, directory) | digest
+    path = SAVED_MODELS / name / "1"
+    digest = {"sha256": digest_of(path)}
+    return found | {"saved_model": evaluated(path, name, seed, directory) | digest}
+
+
+def digest_of(path: Path) -> str:
+    """Return the SHA-256 of an export's graph and weights."""
+    found = hashlib.sha256()
+    for file in (path / "saved_model.pb", *sorted((path / "variables").iterdir())):
+        found.update(file.read_bytes())
+    return found.hexdigest()
+
+
+def is_of(path: Path, run: Path) -> bool:
+    """Return whether an export's golden answers have the scores that a run's model gives."""
+    model = keras.saving.load_model(run / "model.keras", compile=False).in_full_precision()
+    rows = checking.golden(path)
+    found = model.score([row["source"] for row in rows], [row["target"] for row in rows])
+    return bool(np.allclose(found, [row["score"] for row in rows], rtol=1e-3, atol=1e-3))
 
 
 def draw(model: Seq2Seq, sources: list[str], file: Path) -> None:
@@ -92,8 +115,10 @@ def main() -> None:
     results = train.load(name)
     if str(seed) not in results["runs"]:
         parser.error(f"NAME: {name} has no results of seed {seed}; run python zoo/train.py {name}.")
-    if given.again and not (SAVED_MODELS / name).exists():
+    if given.again and not (SAVED_MODELS / name / "1").exists():
         parser.error(f"--again: {name} has not been published.")
+    if given.again and not is_of(SAVED_MODELS / name / "1", train.run_of(name, seed)):
+        parser.error(f"--again: what is published of {name} is not the run of seed {seed}.")
     if not given.again:
         publish(name, seed, directory)
     found = measured(name, seed, directory)

@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -132,6 +133,7 @@ def train(
     )
     folder = Path(folder)
     settings |= {"steps": steps, "by_row": by_row, "teacher": None}
+    settings |= {"data": _texts(*pairs, *validation), "model": _configuration(model)}
     if teacher is not None:
         settings["teacher"] = [_fingerprint(teacher), teacher_weight]
     run = Run(folder, validation, monitor, patience, settings)
@@ -151,6 +153,33 @@ def train(
     state.restore(model, folder / BEST)
     save_model(model, folder / MODEL)
     return run.log
+
+
+def _texts(*columns: Sequence[Any]) -> str:
+    """Return what tells columns of texts from others."""
+    found = hashlib.sha256()
+    for column in columns:
+        for text in (b"%d" % len(column), *column):
+            raw = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+            found.update(b"%d:%s" % (len(raw), raw))
+    return found.hexdigest()[:12]
+
+
+def _configuration(model) -> str:
+    """Return what tells how a model is made, but for its weights, from others."""
+
+    def plain(x):
+        if isinstance(x, list | tuple):
+            return [plain(part) for part in x]
+        if not isinstance(x, dict):
+            return x
+        said = {key: plain(value) for key, value in x.items() if key != "build_config"}
+        if isinstance(said.get("name"), str):  # Keras counts layers of a kind in a process
+            said["name"] = re.sub(r"_\d+$", "", said["name"])
+        return said
+
+    said = keras.saving.serialize_keras_object(model)["config"]
+    return hashlib.sha256(json.dumps(plain(said), sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _fingerprint(model) -> str:
@@ -185,16 +214,19 @@ class Run(keras.callbacks.Callback):
             return 0
         if not (self.folder / BEST).exists():
             raise ValueError(f"{str(self.folder)!r} has lost its {BEST}; begin in another folder.")
-        progress = state.restore(model, self.folder / STATE)
+        progress = state.restore(model, self.folder / STATE, self._refuse_another)
+        self.log = progress["log"]
+        return len(self.log)
+
+    def _refuse_another(self, progress):
+        """Raise a ValueError if what is in the folder was begun otherwise."""
         changed = {k: v for k, v in self.settings.items() if progress["settings"].get(k) != v}
         if changed:
             was = {key: progress["settings"].get(key) for key in changed}
             raise ValueError(
                 f"{str(self.folder)!r} holds a run with {was}, and now it is {changed}; give the "
-                "same settings and data, or another folder."
+                "same settings, model and data (of which these are hashes), or another folder."
             )
-        self.log = progress["log"]
-        return len(self.log)
 
     @property
     def best(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,15 @@ def save(model: keras.Model, path: Path, progress: dict[str, Any]) -> None:
         aside.unlink(missing_ok=True)
 
 
-def restore(model: keras.Model, path: Path) -> dict[str, Any]:
+def restore(
+    model: keras.Model, path: Path, check: Callable[[dict[str, Any]], Any] = dict
+) -> dict[str, Any]:
     """Give a compiled model the variables of a file, and return the progress that it holds.
+
+    Args:
+        model: A compiled model.
+        path: Of a file that `save` wrote.
+        check: Called with the progress before anything is changed; what it raises is raised.
 
     Raises:
         ValueError: the file is damaged, or of another model or optimizer.
@@ -52,6 +60,7 @@ def restore(model: keras.Model, path: Path) -> dict[str, Any]:
             progress = json.loads(str(held["progress"]))
     except (zipfile.BadZipFile, EOFError, KeyError, ValueError) as error:
         raise ValueError(f"{str(path)!r} is damaged ({error}); begin in another folder.") from error
+    check(progress)
     shapes = [value.shape for value in values], [tuple(v.shape) for v in into]
     if shapes[0] != shapes[1]:
         raise ValueError(f"{str(path)!r} holds the state of another model or optimizer.")

@@ -28,19 +28,29 @@ def names() -> list[str]:
     return sorted(_digests())
 
 
+def digest(name: str) -> str:
+    """Return the SHA-256 of a model's file.
+
+    Raises:
+        ValueError: there is none of this name.
+    """
+    digests = _digests()
+    if name not in digests:
+        there = ", ".join(map(repr, names())) or "none"
+        raise ValueError(f"weights: {name!r} does not come with the package; there are {there}.")
+    return digests[name]
+
+
 def load(name: str) -> Seq2Seq:
     """Return a trained model, in float32.
 
     Raises:
         ValueError: there is none of this name, or its file is not the one that was shipped.
     """
-    digests = _digests()
-    if name not in digests:
-        there = ", ".join(map(repr, names())) or "none"
-        raise ValueError(f"weights: {name!r} does not come with the package; there are {there}.")
+    expected = digest(name)
     file = FOLDER / f"{name}.npz"
     raw = file.read_bytes() if file.is_file() else b""
-    if hashlib.sha256(raw).hexdigest() != digests[name]:
+    if hashlib.sha256(raw).hexdigest() != expected:
         raise ValueError(
             f"weights: the file of {name!r}, {file}, is not the one that was shipped; "
             "install keras_attn anew."

@@ -22,10 +22,14 @@ WORDS, SPOKEN = small_models.WORDS, small_models.SPOKEN
 VALIDATION = ["abc", "abc", "de"], ["wrong", "c b a", "e d"]
 
 
-def learner(seed=0):
+def learner(seed=0, dropout=0.3):
     keras.utils.set_random_seed(seed)
     source, target = small_models.tokenizers()
-    options = {"size": "tiny", "dropout": 0.3, **small_models.CHEAP}  # each run makes its graphs
+    options = {
+        "size": "tiny",
+        "dropout": dropout,
+        **small_models.CHEAP,
+    }  # each run makes its graphs
     return zoo.build("context_as_init", source=source, target=target, **options)
 
 
@@ -218,6 +222,40 @@ def test_the_schedule_is_as_long_as_the_run(tmp_path):
 def test_other_settings_are_refused(copied, changed):
     with pytest.raises(ValueError, match=f"holds a run with .*{next(iter(changed))}"):
         trained(copied, **changed)
+
+
+def others(what):
+    model, pairs, validation = learner(), (WORDS, SPOKEN), VALIDATION
+    if what == "data, by a target":
+        pairs = WORDS, [*SPOKEN[:-1], SPOKEN[-1] + " a"]
+    elif what == "data, by what is held out":
+        validation = [*VALIDATION[0][:-1], "ed"], VALIDATION[1]
+    elif what == "model, of equal weights":
+        model = learner(dropout=0.4)
+    return model, pairs, validation
+
+
+@pytest.mark.parametrize(
+    "what", ["nothing", "data, by a target", "data, by what is held out", "model, of equal weights"]
+)
+def test_other_data_and_models_are_refused_and_left_as_they_are(copied, what):
+    model, pairs, validation = others(what)
+    before = [weight.numpy() for weight in model.weights]
+    options = {"epochs": 4, "batch_size": 3}
+    if what == "nothing":
+        assert len(training.train(model, pairs, validation, copied, **options)) == 4
+        assert any((a != b.numpy()).any() for a, b in zip(before, model.weights, strict=True))
+        return
+    with pytest.raises(ValueError, match=f"holds a run with .*'{what.partition(',')[0]}'"):
+        training.train(model, pairs, validation, copied, **options)
+    for weight, value in zip(model.weights, before, strict=True):
+        np.testing.assert_array_equal(weight, value)
+
+
+def test_a_model_is_known_again_however_many_were_made_before(tmp_path):
+    hashes = {runs._configuration(learner()) for _ in range(3)}
+    assert len(hashes) == 1 and runs._configuration(learner(dropout=0.4)) not in hashes
+    assert runs._texts(["ab"], ["c"]) != runs._texts(["a"], ["bc"]) != runs._texts(["a", "bc"], [])
 
 
 def test_a_damaged_folder_is_refused(copied):

@@ -75,8 +75,11 @@ def test_a_run_becomes_weights_an_export_and_a_picture(publish, monkeypatch, cap
     found = publish.train.load(NAME)
     assert found["shipped"] == {
         "seed": 1,
-        "package": {"sequence_error_rate": 0.25},
-        "saved_model": {"sequence_error_rate": 0.125},
+        "package": {"sequence_error_rate": 0.25, "sha256": shipped.digest(NAME)},
+        "saved_model": {
+            "sequence_error_rate": 0.125,
+            "sha256": publish.digest_of(publish.SAVED_MODELS / NAME / "1"),
+        },
     }
     assert found["runs"] == results["runs"]
 
@@ -88,6 +91,12 @@ def test_a_run_becomes_weights_an_export_and_a_picture(publish, monkeypatch, cap
     publish.main()
     assert asked[2:] == [(NAME, 1, None)] * 2
     assert publish.train.load(NAME) == found
+    other = small_models.small("attention")
+    other.set_weights([weight / 2 for weight in other.get_weights()])
+    other.save(run / "model.keras")
+    with pytest.raises(SystemExit):
+        publish.main()
+    assert f"what is published of {NAME} is not the run of seed 1" in capsys.readouterr().err
 
 
 def test_large_weights_do_not_come_with_the_package(publish, monkeypatch):
@@ -151,3 +160,22 @@ def test_what_is_published_measures_what_the_run_did(path):
     for key in ("sequence_error_rate", "token_error_rate"):
         assert abs(found["saved_model"][key] - run[key]) <= one, key
         assert found["package"] is None or abs(found["package"][key] - run[key]) <= 3 * one, key
+
+
+@pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.parent.name)
+def test_what_was_measured_is_what_is_published(publish, monkeypatch, path):
+    monkeypatch.undo()
+    name = path.parent.name
+    found = json.loads((ZOO / name / "results.json").read_text())["shipped"]
+    assert found["saved_model"]["sha256"] == publish.digest_of(path)
+    assert (found["package"] is None) == (name not in shipped.names())
+    assert found["package"] is None or found["package"]["sha256"] == shipped.digest(name)
+
+
+@pytest.mark.skipif(not small_models.EVIDENCE, reason="asks a thousand dates: make evidence")
+def test_the_dates_measure_what_is_told(publish, monkeypatch):
+    monkeypatch.undo()
+    found = json.loads((ZOO / NAME / "results.json").read_text())["shipped"]
+    told = found["saved_model"]
+    said = publish.evaluated(ROOT / "saved_models" / NAME, NAME, found["seed"], None)
+    assert said == {key: told[key] for key in told if key != "sha256"}
