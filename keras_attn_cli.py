@@ -791,7 +791,7 @@ def _evaluate_by_recipe(model, file, data_dir, seed, json):
     from keras_attn import recipes
 
     recipe = recipes.read(file)
-    seed = _seed_of(recipe, model) if seed is None else seed
+    seed = _seed_of(recipe, model, seed)
     asked, cleaning, _ = _evaluated(model, in_full_precision=True)
     _, held_out = recipes.pairs_of(recipe, data_dir, seed)
     with _bar("generating", len(set(held_out.sources))) as advance:
@@ -802,16 +802,19 @@ def _evaluate_by_recipe(model, file, data_dir, seed, json):
     _show_measured(found)
 
 
-def _seed_of(recipe, model):
+def _seed_of(recipe, model, seed):
     """Return the seed of a run, which decides what it was trained on, if the data goes by it."""
     from keras_attn import recipes
 
     if recipes.OF_SEED not in recipe.data_options.values():
-        return recipe.seeds[0]
+        return recipe.seeds[0] if seed is None else seed
     file = model / "run.json"
-    if not file.exists():
+    of_run = jsons.loads(file.read_text())["seed"] if file.exists() else seed
+    if of_run is None:
         raise Stop("--seed: the data of this recipe goes by the seed of the run; give that.")
-    return jsons.loads(file.read_text())["seed"]
+    if seed not in (None, of_run):
+        raise Stop(f"--seed: {model} was trained on what seed {seed} holds out; it is of {of_run}.")
+    return of_run
 
 
 def _show_measured(found):
@@ -903,6 +906,8 @@ def _digest(*parts):
 def _refuse_other_run(out, settings):
     """Raise unless a folder is new, or holds a run of the same settings."""
     if (out / "state.npz").exists():
+        if not (out / "run.json").exists():
+            raise Stop(f"--out: {out} holds a run that this command did not make; give another.")
         before = jsons.loads((out / "run.json").read_text())
         names = [key for key in settings if key not in ("data", "validation", "data_dir")]
         changed = [key for key in names if before.get(key) != settings[key]]

@@ -253,10 +253,16 @@ def run(
         "peak_memory_mb" of the process, "log" with an entry an epoch, "measured", see `measured`,
         in full precision, and "fitted", the same of training pairs: of the 1,000 sources with the
         smallest hashes.
+
+    Raises:
+        ImportError: what measures is not installed.
     """
+    about = DATA[recipe.data].ABOUT
+    scoring.sequence_scores([""], [[""]])  # says now if it cannot be measured
+    if about.translation:
+        scoring.translation_scores([""], [[""]])
     pairs, held_out = pairs_of(recipe, directory, seed)
     model = build(recipe, pairs, seed)
-    by_row = DATA[recipe.data].ABOUT.by_row
     log = training.train(
         model,
         pairs,
@@ -264,7 +270,7 @@ def run(
         folder,
         seed=seed,
         callbacks=callbacks,
-        by_row=by_row,
+        by_row=about.by_row,
         **_taught(recipe.training),
     )
     best = training.best(log, recipe.training.get("monitor", "edit_distance_rate"))

@@ -126,6 +126,36 @@ def test_figures_of_trained_models_are_those_of_their_results(name):
     assert row in README.splitlines()
 
 
+def test_the_reading_of_cmudict_is_of_its_figures():
+    folder = ROOT / "zoo" / "attention.cmudict"
+    notes = (folder / "notes.md").read_text()
+    found = json.loads((folder / "errors.json").read_text())
+    wrong = found["words_by_edits"]
+    assert (
+        0.63 < wrong["1"] / sum(wrong.values()) < 0.7 and "Two thirds of the wrong words" in notes
+    )
+    assert max(found["edits"], key=found["edits"].get) == "vowel for vowel"
+    common, others, names = (
+        found["kinds"][kind]["wrong"] for kind in ("common words", "other words", "names")
+    )
+    assert others < names < 1.1 * others and "hardly worse than other words" in notes
+    assert f"which are {others / common:.1f} times as often wrong as common ones" in notes
+    half = next(kept for kept in found["kept"] if kept["fraction"] == 0.5)
+    assert f"the surer half of which is right at {100 * half['exact_match']:.0f} %" in notes
+    searches = json.loads((folder / "searches.json").read_text())["searches"]
+    five, ten, long, covering = (
+        searches[name]["sequence_error_rate"]
+        for name in (
+            "beam 5",
+            "beam 10",
+            "beam 5, length penalty 1",
+            "beam 5, coverage penalty 0.2",
+        )
+    )
+    assert five == ten and long < five < covering
+    assert searches["beam 5"]["in_the_list"] > 0.9
+
+
 def test_figures_of_searches_are_those_of_the_runs():
     page = (ROOT / "docs" / "search.md").read_text()
     found = json.loads((ROOT / "zoo" / "attention.cmudict" / "searches.json").read_text())

@@ -15,9 +15,11 @@ from types import SimpleNamespace
 import pytest
 
 import keras_attn_cli
+from keras_attn import recipes
 from keras_attn.datasets import dates
 from keras_attn.serving import publishing
 
+ZOO = Path(__file__).parent.parent / "zoo"
 WORDS = ["cat", "act", "tack", "at", "kit", "tick", "kick", "taka", "itta", "aki"]
 SAID = {"c": "K", "k": "K", "a": "AE", "t": "T", "i": "IH"}
 PAIRS = [(word, " ".join(SAID[letter] for letter in word)) for word in WORDS]
@@ -268,6 +270,22 @@ def test_train_by_a_recipe(call, tmp_path, monkeypatch):
     assert "Did you mean 'epochs'" in call(*given).error
     assert "--out: expected" in call("train", recipe).error
     assert "DATA: expected" in call("train", "attention", "--out", tmp_path / "other").error
+    recipe.write_text(RECIPE)
+    (tmp_path / "run" / "run.json").unlink()
+    assert "holds a run that this command did not make" in call(*given).error
+
+
+def test_what_a_fold_was_trained_on_does_not_measure_it(tmp_path):
+    by_fold = recipes.read(ZOO / "attention.geo880" / "recipe.toml")
+    with pytest.raises(keras_attn_cli.Stop, match="--seed: the data of this recipe goes by"):
+        keras_attn_cli._seed_of(by_fold, tmp_path, None)
+    assert keras_attn_cli._seed_of(by_fold, tmp_path, 3) == 3
+    (tmp_path / "run.json").write_text('{"seed": 2}')
+    assert [keras_attn_cli._seed_of(by_fold, tmp_path, seed) for seed in (None, 2)] == [2, 2]
+    with pytest.raises(keras_attn_cli.Stop, match="what seed 3 holds out; it is of 2"):
+        keras_attn_cli._seed_of(by_fold, tmp_path, 3)
+    plain = recipes.read(ZOO / "attention.dates" / "recipe.toml")
+    assert [keras_attn_cli._seed_of(plain, tmp_path, seed) for seed in (None, 1)] == [0, 1]
 
 
 def test_export(call, folder, tmp_path):

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from keras_attn import recipes, zoo
+from keras_attn.zoo.options import OPTIONS
 
 HERE = Path(__file__).parent
 TABLE = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -162,12 +163,29 @@ def measured(name: str, of: Results) -> str:
             f"{', '.join(fitted)}.",
             f"What chooses an epoch flatters it. {'BLEU' if signature else 'Exact, %'}, greedily "
             "(epoch): the one chosen, the last, and that which the loss of the same sources would "
-            "choose.",
+            "choose, in the precision of training.",
             table(chosen[0], chosen[1:]),
             f"By the length of sources, all {apart}:",
             table(["source, tokens", "sources", "exact, %"], lengths),
         ]
     )
+
+
+def trained_again(name: str, of: Results) -> str:
+    """Return what runs measured that were made a second time from the recipe, or nothing."""
+    if "reruns" not in of:
+        return ""
+    each = runs_are(name).removesuffix("s")
+    heads, rows = [], []
+    for seed, run in of["reruns"].items():
+        both = [
+            rates({key: {"mean": x, "least": x, "most": x} for key, x in numbers(made)})
+            for made in (of["runs"][seed], run)
+        ]
+        heads = [each, *both[0], "minutes", "commit"]
+        cells = [f"{first} then {both[1][head]}" for head, first in both[0].items()]
+        rows.append([seed, *cells, f"{run['minutes']:.1f}", run["commit"]])
+    return f"Trained once more from the recipe, from nothing:\n\n{table(heads, rows)}\n\n"
 
 
 def by_epoch(run: dict) -> list[str]:
@@ -216,8 +234,11 @@ def card(name: str, of: Results) -> str:
     equations = textwrap.indent("\n".join(architecture.equations), "    ")
     parts = [
         f"# {name}\n\n{architecture.title}. {architecture.paper}\n\n{equations}\n\n",
-        f"**Data.** {about.title}. Home: {about.home}. Licence: {about.licence}.\n\n",
+        f"**Data.** {about.title}. Home: {about.home}. Licence: {about.licence}"
+        f"{notice(recipe)}.\n\n",
+        limits(recipe),
         f"## Results\n\n{measured(name, of)}\n\n",
+        trained_again(name, of),
         f"![learning](../{group(name)}_learning.png)\n"
         f"![by length](../{group(name)}_lengths.png)\n\n",
         looked(name),
@@ -232,6 +253,32 @@ def card(name: str, of: Results) -> str:
         used(name, of["shipped"]) if "shipped" in of else "",
     ]
     return "".join(parts)
+
+
+def notice(recipe: recipes.Recipe) -> str:
+    """Return where the notice is that a data set's licence asks for, or nothing."""
+    file = f"LICENSE.{recipe.data}"
+    return f", [notice](../../{file})" if (HERE.parent / file).exists() else ""
+
+
+UNITS = {"character": "characters", "byte": "bytes", "whitespace": "tokens between blanks"}
+
+
+def limits(recipe: recipes.Recipe) -> str:
+    """Return what a model cannot read or write."""
+    most, unit = {}, {}
+    for side in ("source", "target"):
+        longest = recipe.options.get(f"max_{side}", OPTIONS[f"max_{side}"].default) - 1  # EOS
+        kind = getattr(recipe, side)["tokeniser"]
+        kind = recipe.source["tokeniser"] if kind == recipes.JOINT else kind
+        unit[side] = UNITS.get(kind, "pieces of words")
+        most[side] = f"{longest} {unit[side]}"
+    cleaned = " Sources are put into lower case." if recipe.source.get("lowercase") else ""
+    return (
+        f"**Limits.** It reads the first {most['source']} of a source, and says so if there are "
+        f"more; it writes at most {most['target']}.{cleaned} All {unit['source']} that were not in "
+        "the training data are one unknown token to it.\n\n"
+    )
 
 
 def looked(name: str) -> str:

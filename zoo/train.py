@@ -1,11 +1,12 @@
 """Train the zoo: every recipe and seed that has no results yet, each in a process of its own.
 
-    python zoo/train.py [NAME ...] [--data-dir DIR] [--seed N]
+    python zoo/train.py [NAME ...] [--data-dir DIR] [--seed N] [--again]
 
 NAME is a folder here, such as attention.cmudict; all by default. DIR goes with NAMEs of one data
 set. A run that was killed goes on where it was. Runs live in build/runs, in folders NAME.SEED.XXXX
 that go by what the recipe says; what they measured goes to NAME/results.json, from which
-`python zoo/pages.py` makes curves, cards and zoo/README.md.
+`python zoo/pages.py` makes curves, cards and zoo/README.md. With --again what has results is
+trained once more, from nothing, and measured beside them, to see whether they come again.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from keras_attn import recipes
+from keras_attn.kernels import cores
+from keras_attn.zoo import shipped
 
 HERE = Path(__file__).parent
 RUNS = HERE.parent / "build" / "runs"
@@ -46,8 +49,8 @@ def machine() -> str:
         Path("/proc/cpuinfo").read_text().splitlines() if os.path.exists("/proc/cpuinfo") else []
     )
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    cores = len(os.sched_getaffinity(0))
-    return f"{next(names, platform.machine())}, {cores} core{'s' * (cores > 1)}"
+    number = cores.available()
+    return f"{next(names, platform.machine())}, {number} core{'s' * (number > 1)}"
 
 
 def load(name: str) -> dict:
@@ -61,10 +64,10 @@ def load(name: str) -> dict:
     return found
 
 
-def run_of(name: str, seed: int) -> Path:
+def run_of(name: str, seed: int, again: bool = False) -> Path:
     """Return where a run lives: what makes it another one has another folder."""
     recipe = recipes.read(HERE / name / "recipe.toml")
-    return RUNS / f"{name}.{seed}.{recipes.digest(recipe, 'decoding')[:8]}"
+    return RUNS / f"{name}.{seed}.{recipes.digest(recipe, 'decoding')[:8]}{'.again' * again}"
 
 
 def made(run: Path, *files: str) -> dict:
@@ -100,9 +103,9 @@ def most_memory(run: Path, megabytes: int) -> dict:
     return found
 
 
-def train(name: str, seed: int, directory: str | None) -> dict:
+def train(name: str, seed: int, directory: str | None, again: bool = False) -> dict:
     """Run a recipe with a seed in a new process, and return what it measured."""
-    run = run_of(name, seed)
+    run = run_of(name, seed, again)
     recipe = f"zoo/{name}/recipe.toml"
     by = made(run, recipe)
     asked = ["train", recipe, "--seed", str(seed), "--out", str(run), "--json"]
@@ -116,7 +119,14 @@ def train(name: str, seed: int, directory: str | None) -> dict:
         raise SystemExit(done.returncode)
     command = f"keras-attn train {recipe} --seed {seed} --out run"
     found = json.loads(done.stdout)
-    return found | {"command": command} | by | most_memory(run, found["peak_memory_mb"])
+    found |= {"command": command} | by | most_memory(run, found["peak_memory_mb"])
+    return found | taught(recipes.read(HERE / name / "recipe.toml"))
+
+
+def taught(recipe: recipes.Recipe) -> dict:
+    """Return which weights of its teachers a model learnt from, if it had some."""
+    teachers = recipe.training.get("teacher", [])
+    return {"teachers": {name: shipped.digest(name) for name in teachers}} if teachers else {}
 
 
 def at(directory: str | None) -> list[str]:
@@ -151,7 +161,10 @@ def main():
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(names)}")
     parser.add_argument("--data-dir", help="where the data lies, if it is not to be downloaded")
     parser.add_argument("--seed", type=int, help="only this one")
+    parser.add_argument("--again", action="store_true", help="what has results, once more")
     given = parser.parse_args()
+    directory = given.data_dir and str(Path(given.data_dir).resolve())
+    kind = "reruns" if given.again else "runs"
     chosen = given.names or names
     for name in chosen:
         if name not in names:
@@ -163,12 +176,16 @@ def main():
         recipe = recipes.read(HERE / name / "recipe.toml")
         for seed in recipe.seeds if given.seed is None else [given.seed]:
             results = load(name)
-            if str(seed) not in results["runs"]:
-                print(f"--- {name}, seed {seed}", flush=True)
-                found = train(name, seed, given.data_dir)
-                results = load(name)  # another process may have added to it
-                results["runs"][str(seed)] = found
-                save(name, results)
+            if given.again and str(seed) not in results["runs"]:
+                parser.error(f"--again: {name} has no results of seed {seed}.")
+            if str(seed) in results.get(kind, {}):
+                print(f"{name}, seed {seed}: there are results", flush=True)
+                continue
+            print(f"--- {name}, seed {seed}{', again' * given.again}", flush=True)
+            found = train(name, seed, directory, given.again)
+            results = load(name)  # another process may have added to it
+            results[kind] = results.get(kind, {}) | {str(seed): found}
+            save(name, results)
 
 
 if __name__ == "__main__":

@@ -82,4 +82,9 @@ class Progress(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         """Take the bar away."""
-        self.bar.stop()
+        self.stop()
+
+    def stop(self) -> None:
+        """Take the bar away, which Keras does not ask for when a training is broken off."""
+        if self.bar is not None:
+            self.bar.stop()

@@ -19,6 +19,7 @@ from keras_attn.scoring import grouped, translation_scores
 from keras_attn.text import pipeline
 from keras_attn.training import state
 from keras_attn.training.optimizers import adam, averaged
+from keras_attn.training.progress import Progress
 
 STATE, BEST, LOG, MODEL = "state.npz", "best.npz", "log.jsonl", "model.keras"
 BLEU = "bleu"
@@ -139,20 +140,30 @@ def train(
     run = Run(folder, validation, monitor, patience, settings)
     done = run.resume(model)
     if done < epochs and not run.stopped:
-        model.fit(
-            *pairs,
+        _fit(
+            model,
+            pairs,
+            [run, *callbacks],
             batch_size=batch_size,
             epochs=epochs,
             initial_epoch=done,
             seed=seed,
             teacher=teacher,
             teacher_weight=teacher_weight,
-            verbose=0,
-            callbacks=[run, *callbacks],
         )
     state.restore(model, folder / BEST)
     save_model(model, folder / MODEL)
     return run.log
+
+
+def _fit(model, pairs, callbacks, **options):
+    """Fit; whatever ends it, the bar goes, and the cursor comes back."""
+    try:
+        model.fit(*pairs, verbose=0, callbacks=callbacks, **options)
+    finally:
+        for callback in callbacks:
+            if isinstance(callback, Progress):
+                callback.stop()
 
 
 def _texts(*columns: Sequence[Any]) -> str:
@@ -207,6 +218,7 @@ class Run(keras.callbacks.Callback):
         self.folder, self.validation = folder, validation
         self.monitor, self.patience = monitor, patience
         self.log: list[dict[str, float]] = []
+        self.began, self.prepares = time.perf_counter(), True
 
     def resume(self, model) -> int:
         """Restore what the folder holds, if anything, and return the number of epochs done."""
@@ -244,8 +256,9 @@ class Run(keras.callbacks.Callback):
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def on_epoch_begin(self, epoch, logs=None):
-        """Note the time."""
-        self.began = time.perf_counter()
+        """Note the time; what comes before the first epoch, as asking a teacher, is part of it."""
+        self.began = self.began if self.prepares else time.perf_counter()
+        self.prepares = False
 
     def on_epoch_end(self, epoch, logs=None):
         """Measure, and write what has to outlive the process."""

@@ -75,6 +75,7 @@ def test_figures_are_those_of_the_runs(pages, tmp_path, monkeypatch):
     rates = {"exact_match": 0.75, "sequence_error_rate": 0.25, "token_error_rate": 0.125}
     whole = {key: {"mean": x, "least": x, "most": x + 0.01} for key, x in rates.items()}
     results = {"runs": {"0": run(0.75, 120), "1": run(0.5, 660)}, "summary": whole}
+    results["reruns"] = {"1": run(0.625, 60)}
     (tmp_path / "attention.dates" / "results.json").write_text(json.dumps(results))
     (tmp_path / "README.md").write_text("# Z\n<!-- table dates -->\nold\n<!-- end -->\nmore\n")
     (tmp_path / "attention.dates" / "notes.md").write_text("## Reading\n\nSo it is.\n")
@@ -94,12 +95,25 @@ def test_figures_are_those_of_the_runs(pages, tmp_path, monkeypatch):
         and "So it is." in card
         and "| wider | 2,345 | 37.50 | 18.75 | 87.5 | 3 | 3 |" in card
         and "Unicode License" in card
+        and "| 1 | 50.00 then 62.50 | 50.00 then 37.50 | 25.00 then 18.75 | 1.0 | abc |" in card
+        and "It reads the first 63 characters of a source," in card
+        and "it writes at most 63 characters." in card
     )
     assert (tmp_path / "dates_learning.png").stat().st_size > 5000
     assert not (tmp_path / "attention.dates_long" / "card.md").exists()  # it has no results
     before = pages.pages()
     pages.main()
     assert pages.pages() == before
+
+
+def test_limits_are_those_of_the_recipe(pages):
+    recipe = pages.recipes.read(ZOO / "attention.cmudict" / "recipe.toml")
+    said = pages.limits(recipe)
+    assert "first 39 characters of a source" in said and "most 39 tokens between blanks" in said
+    assert "Sources are put into lower case. All characters that were not" in said
+    recipe = pages.recipes.read(ZOO / "attention.multi30k" / "recipe.toml")
+    assert pages.limits(recipe).count("95 pieces of words") == 2
+    assert pages.notice(recipe) == ""
 
 
 def test_folds_are_called_folds(pages, tmp_path, monkeypatch):

@@ -53,7 +53,7 @@ def test_another_way_of_decoding_trains_nothing_anew(train):
 
 
 def test_processes_do_not_lose_each_others_results(train, monkeypatch):
-    def meanwhile(name, seed, directory):
+    def meanwhile(name, seed, directory, again):
         others = train.load(name)
         others["runs"]["1"] = run(0.25)
         train.save(name, others)
@@ -65,6 +65,36 @@ def test_processes_do_not_lose_each_others_results(train, monkeypatch):
     results = json.loads((train.HERE / NAME / "results.json").read_text())
     assert results["runs"] == {"0": run(0.75), "1": run(0.25)}
     assert results["summary"]["exact_match"] == {"mean": 0.5, "least": 0.25, "most": 0.75}
+
+
+def test_what_has_results_is_trained_again_when_that_is_asked(train, monkeypatch, capsys):
+    asked = []
+
+    def trained(*given):
+        asked.append(given)
+        return run(0.25 if given[-1] else 0.75)
+
+    monkeypatch.setattr(train, "train", trained)
+    for options in ([], ["--data-dir", "here"], ["--again", "--data-dir", "here"]):
+        monkeypatch.setattr("sys.argv", ["train.py", NAME, "--seed", "0", *options])
+        train.main()
+    assert asked == [(NAME, 0, None, False), (NAME, 0, str(Path("here").resolve()), True)]
+    assert f"{NAME}, seed 0: there are results" in capsys.readouterr().out
+    results = json.loads((train.HERE / NAME / "results.json").read_text())
+    assert results["runs"] == {"0": run(0.75)} and results["reruns"] == {"0": run(0.25)}
+    assert results["summary"]["exact_match"]["mean"] == 0.75
+    assert train.run_of(NAME, 0, True) != train.run_of(NAME, 0)
+    monkeypatch.setattr("sys.argv", ["train.py", NAME, "--seed", "1", "--again"])
+    with pytest.raises(SystemExit):
+        train.main()
+    assert f"{NAME} has no results of seed 1" in capsys.readouterr().err
+
+
+def test_what_a_model_learnt_from_is_noted(train):
+    recipe = train.recipes.read(ZOO / "attention.cmudict_best" / "recipe.toml")
+    found = train.taught(recipe)["teachers"]
+    assert found == {name: train.shipped.digest(name) for name in recipe.training["teacher"]}
+    assert train.taught(train.recipes.read(ZOO / NAME / "recipe.toml")) == {}
 
 
 def test_folds_count_by_their_sources(train):
