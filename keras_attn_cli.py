@@ -808,7 +808,7 @@ def _seed_of(recipe, model, seed):
 
     if recipes.OF_SEED not in recipe.data_options.values():
         return recipe.seeds[0] if seed is None else seed
-    file = model / "run.json"
+    file = (model if model.is_dir() else model.parent) / "run.json"
     of_run = jsons.loads(file.read_text())["seed"] if file.exists() else seed
     if of_run is None:
         raise Stop("--seed: the data of this recipe goes by the seed of the run; give that.")

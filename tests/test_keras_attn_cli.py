@@ -284,6 +284,8 @@ def test_what_a_fold_was_trained_on_does_not_measure_it(tmp_path):
     assert [keras_attn_cli._seed_of(by_fold, tmp_path, seed) for seed in (None, 2)] == [2, 2]
     with pytest.raises(keras_attn_cli.Stop, match="what seed 3 holds out; it is of 2"):
         keras_attn_cli._seed_of(by_fold, tmp_path, 3)
+    with pytest.raises(keras_attn_cli.Stop, match="what seed 3 holds out; it is of 2"):
+        keras_attn_cli._seed_of(by_fold, tmp_path / "model.keras", 3)
     plain = recipes.read(ZOO / "attention.dates" / "recipe.toml")
     assert [keras_attn_cli._seed_of(plain, tmp_path, seed) for seed in (None, 1)] == [0, 1]
 

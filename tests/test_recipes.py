@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
@@ -124,6 +125,16 @@ def test_a_run_trains_measures_and_comes_again(file, tmp_path):
     once = recipe._replace(training={**recipe.training, "epochs": 1})
     losses = [recipes.run(once, tmp_path / f"{i}", seed)[1]["log"][0]["loss"] for i, seed in SEEDS]
     assert losses[0] == losses[1] != losses[2]
+
+
+@pytest.mark.parametrize("package", ["rapidfuzz", "sacrebleu"])
+def test_what_measures_is_looked_for_before_the_training(file, tmp_path, monkeypatch, package):
+    module = {"rapidfuzz": "rapidfuzz.distance", "sacrebleu": "sacrebleu.metrics"}[package]
+    monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.setattr(Words, "ABOUT", Words.ABOUT._replace(translation=True))
+    with pytest.raises(ImportError, match=package):
+        recipes.run(recipes.read(file), tmp_path / "run", 0)
+    assert not (tmp_path / "run").exists()
 
 
 def test_trained_models_may_teach(file, tmp_path, monkeypatch):

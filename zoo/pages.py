@@ -262,23 +262,35 @@ def notice(recipe: recipes.Recipe) -> str:
 
 
 UNITS = {"character": "characters", "byte": "bytes", "whitespace": "tokens between blanks"}
+UNKNOWN = {
+    "byte": "",
+    "character": "Characters that were not in the training data are one unknown token to it.",
+    "whitespace": "What was not in the training data is one unknown token to it.",
+    "wordpiece": "Words with characters that were not in the training data are unknown to it.",
+    "sentencepiece": "Characters that were not in the training data are unknown to it.",
+}
 
 
 def limits(recipe: recipes.Recipe) -> str:
     """Return what a model cannot read or write."""
-    most, unit = {}, {}
-    for side in ("source", "target"):
-        longest = recipe.options.get(f"max_{side}", OPTIONS[f"max_{side}"].default) - 1  # EOS
-        kind = getattr(recipe, side)["tokeniser"]
-        kind = recipe.source["tokeniser"] if kind == recipes.JOINT else kind
-        unit[side] = UNITS.get(kind, "pieces of words")
-        most[side] = f"{longest} {unit[side]}"
-    cleaned = " Sources are put into lower case." if recipe.source.get("lowercase") else ""
-    return (
-        f"**Limits.** It reads the first {most['source']} of a source, and says so if there are "
-        f"more; it writes at most {most['target']}.{cleaned} All {unit['source']} that were not in "
-        "the training data are one unknown token to it.\n\n"
-    )
+    kinds = {side: getattr(recipe, side)["tokeniser"] for side in ("source", "target")}
+    joint = kinds["target"] == recipes.JOINT
+    kinds["target"] = kinds["source"] if joint else kinds["target"]
+    most = {
+        side: recipe.options.get(f"max_{side}", OPTIONS[f"max_{side}"].default) for side in kinds
+    }
+    units = {side: UNITS.get(kind, "pieces of words") for side, kind in kinds.items()}
+    lower = {side: getattr(recipe, side).get("lowercase", False) for side in kinds}
+    lower["target"] = lower["source"] if joint else lower["target"]
+    lowered = " and ".join(f"{side}s" for side, is_so in lower.items() if is_so)
+    told = [
+        f"It reads the first {most['source'] - 1} {units['source']} of a source, and warns in "
+        f"Python if there are more; it writes at most {most['target']} {units['target']}.",
+        f"It knows {lowered} in lower case alone." if lowered else "",
+        UNKNOWN[kinds["source"]],
+        "It can copy them." if "copy" in recipe.architecture and UNKNOWN[kinds["source"]] else "",
+    ]
+    return f"**Limits.** {' '.join(filter(None, told))}\n\n"
 
 
 def looked(name: str) -> str:

@@ -71,7 +71,12 @@ def run_of(name: str, seed: int, again: bool = False) -> Path:
 
 
 def made(run: Path, *files: str) -> dict:
-    """Note by what a run is made, and return that; it may go on under another commit, elsewhere."""
+    """Note by what a run is made, and return that; it may go on under another commit, elsewhere.
+
+    One that has ended, and is only measured again, was made by what made it.
+    """
+    if (run / "model.keras").exists() and noted(run):
+        return {key: value for key, value in noted(run).items() if key != "peak_memory_mb"}
     before, found = noted(run), {"commit": commit(*files), "machine": machine()}
     for key, between in (("commit", ", "), ("machine", "; ")):
         earlier = before[key].split(between) if key in before else []
@@ -177,7 +182,8 @@ def main():
         for seed in recipe.seeds if given.seed is None else [given.seed]:
             results = load(name)
             if given.again and str(seed) not in results["runs"]:
-                parser.error(f"--again: {name} has no results of seed {seed}.")
+                print(f"{name}, seed {seed}: there are no results yet", flush=True)
+                continue
             if str(seed) in results.get(kind, {}):
                 print(f"{name}, seed {seed}: there are results", flush=True)
                 continue

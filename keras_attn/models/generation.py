@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import warnings
 from collections.abc import Iterator
 from typing import Any, Unpack
@@ -152,15 +153,15 @@ class Generation:
             )
             return chosen, _shown(result, request.returned, aligned)
 
-        number, size, workers = len(rows.lengths), positive("batch_size", batch_size), 1
+        number, size = len(rows.lengths), positive("batch_size", batch_size)
         if number > size or number * request.width >= self._runner.shared:
-            workers = corpus.workers()
-            size = min(size, max(1, -(-number // workers)))
+            size = min(size, max(1, -(-number // corpus.workers())))
         parts = chunks(rows, size)
-        if number <= size:
-            return stacked([search(*part) for part in parts], number)
-        calls = (functools.partial(search, *part) for part in parts)
-        return stacked(list(corpus.in_order(calls, workers)), number)
+        first = next(parts)
+        if len(first[0]) == number:
+            return stacked([search(*first)], number)
+        calls = (functools.partial(search, *part) for part in itertools.chain([first], parts))
+        return stacked(list(corpus.in_order(calls, corpus.workers())), number)
 
     def stream(self, source: Any, **options: Unpack[SearchOptions]) -> Iterator[Any]:
         """Yield the tokens of a target as they come, without EOS: str, or int for ids.
@@ -210,7 +211,7 @@ class Generation:
         Args:
             source: A string, n strings, or ids (n, S).
             target: As many targets.
-            batch_size: Pairs scored at a time.
+            batch_size: Most pairs scored at a time; long ones are fewer, see `generate`.
 
         Raises:
             TypeError: something that is neither strings nor ids.
@@ -281,7 +282,7 @@ class Generation:
         Args:
             source: n strings, or ids (n, S).
             target: The reference of each, or n lists of strings, any of which is right.
-            batch_size: Sources decoded at a time.
+            batch_size: See `generate`.
             **options: `SearchOptions`.
 
         Returns:

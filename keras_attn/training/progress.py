@@ -86,5 +86,6 @@ class Progress(keras.callbacks.Callback):
 
     def stop(self) -> None:
         """Take the bar away, which Keras does not ask for when a training is broken off."""
-        if self.bar is not None:
-            self.bar.stop()
+        bar, self.bar = self.bar, None
+        if bar is not None:
+            bar.stop()

@@ -17,6 +17,7 @@ import keras
 
 from keras_attn.scoring import grouped, translation_scores
 from keras_attn.text import pipeline
+from keras_attn.text.arguments import utf8
 from keras_attn.training import state
 from keras_attn.training.optimizers import adam, averaged
 from keras_attn.training.progress import Progress
@@ -85,7 +86,8 @@ def train(
 
     Raises:
         ImportError: sacrebleu is not installed, and "bleu" is asked for.
-        TypeError: a model without tokenisers, or a teacher that is neither model nor ensemble.
+        TypeError: a model without tokenisers, a teacher that is neither model nor ensemble, or
+            pairs or a validation of what is no text.
         ValueError: an argument outside its range, a teacher that does not fit, or a folder with
             another run, or a damaged one.
     """
@@ -112,8 +114,10 @@ def train(
         "monitor": monitor,
         "seed": seed,
     }
+    columns: list[list[bytes]] = []
     for name, given in (("pairs", pairs), ("validation", validation)):
-        sources, targets = given
+        sources, targets = (utf8(column, name) for column in given)
+        columns += sources, targets
         if len(sources) != len(targets) or not len(sources):
             raise ValueError(
                 f"{name}: expected as many targets as sources, and one or more; got "
@@ -134,7 +138,7 @@ def train(
     )
     folder = Path(folder)
     settings |= {"steps": steps, "by_row": by_row, "teacher": None}
-    settings |= {"data": _texts(*pairs, *validation), "model": _configuration(model)}
+    settings |= {"data": _texts(columns), "model": _configuration(model)}
     if teacher is not None:
         settings["teacher"] = [_fingerprint(teacher), teacher_weight]
     run = Run(folder, validation, monitor, patience, settings)
@@ -166,12 +170,11 @@ def _fit(model, pairs, callbacks, **options):
                 callback.stop()
 
 
-def _texts(*columns: Sequence[Any]) -> str:
+def _texts(columns: list[list[bytes]]) -> str:
     """Return what tells columns of texts from others."""
     found = hashlib.sha256()
     for column in columns:
-        for text in (b"%d" % len(column), *column):
-            raw = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+        for raw in (b"%d" % len(column), *column):
             found.update(b"%d:%s" % (len(raw), raw))
     return found.hexdigest()[:12]
 

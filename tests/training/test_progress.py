@@ -29,7 +29,20 @@ class Broken(keras.callbacks.Callback):
         raise KeyboardInterrupt
 
 
-def test_the_cursor_comes_back_when_a_person_breaks_off(tmp_path):
+def test_a_log_has_lines_of_epochs_alone(tmp_path):
+    source, target = small_models.tokenizers()
+    model = zoo.build("context_as_init", source=source, target=target, **small_models.CHEAP)
+    text = io.StringIO()
+    pairs = small_models.FEW, small_models.FEW_SPOKEN
+    progress = training.Progress(Console(file=text))
+    training.train(model, pairs, pairs, tmp_path, epochs=2, callbacks=[progress])
+    *lines, last = text.getvalue().split("\n")
+    assert [line[:9] for line in lines if line] == ["epoch 1/2", "epoch 2/2"]
+    assert lines.count("") == 1 and last == ""  # rich ends a bar by a line, once
+
+
+def test_the_cursor_comes_back_when_a_person_breaks_off(tmp_path, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
     source, target = small_models.tokenizers()
     model = zoo.build("context_as_init", source=source, target=target, **small_models.CHEAP)
     text = io.StringIO()

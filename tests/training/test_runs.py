@@ -199,6 +199,14 @@ def test_validation_is_checked_before_any_work(tmp_path, validation):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_validation_of_no_texts_is_refused(tmp_path):
+    with pytest.raises(TypeError, match=r"validation\[1\] must be str or bytes. Received: 3"):
+        training.train(
+            learner(), (WORDS, SPOKEN), (["a", "b"], ["A", 3]), tmp_path / "run", epochs=1
+        )
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_model_of_ids_is_refused(tmp_path):
     model = zoo.build("attention", source=9, target=9, size="tiny")
     with pytest.raises(TypeError, match="model: expected one with tokenisers"):
@@ -255,7 +263,10 @@ def test_other_data_and_models_are_refused_and_left_as_they_are(copied, what):
 def test_a_model_is_known_again_however_many_were_made_before(tmp_path):
     hashes = {runs._configuration(learner()) for _ in range(3)}
     assert len(hashes) == 1 and runs._configuration(learner(dropout=0.4)) not in hashes
-    assert runs._texts(["ab"], ["c"]) != runs._texts(["a"], ["bc"]) != runs._texts(["a", "bc"], [])
+    assert (
+        len({runs._texts(x) for x in ([[b"ab"], [b"c"]], [[b"a"], [b"bc"]], [[b"a", b"bc"], []])})
+        == 3
+    )
 
 
 def test_a_damaged_folder_is_refused(copied):

@@ -97,7 +97,7 @@ def test_figures_are_those_of_the_runs(pages, tmp_path, monkeypatch):
         and "Unicode License" in card
         and "| 1 | 50.00 then 62.50 | 50.00 then 37.50 | 25.00 then 18.75 | 1.0 | abc |" in card
         and "It reads the first 63 characters of a source," in card
-        and "it writes at most 63 characters." in card
+        and "it writes at most 64 characters." in card
     )
     assert (tmp_path / "dates_learning.png").stat().st_size > 5000
     assert not (tmp_path / "attention.dates_long" / "card.md").exists()  # it has no results
@@ -109,11 +109,17 @@ def test_figures_are_those_of_the_runs(pages, tmp_path, monkeypatch):
 def test_limits_are_those_of_the_recipe(pages):
     recipe = pages.recipes.read(ZOO / "attention.cmudict" / "recipe.toml")
     said = pages.limits(recipe)
-    assert "first 39 characters of a source" in said and "most 39 tokens between blanks" in said
-    assert "Sources are put into lower case. All characters that were not" in said
+    assert "first 39 characters of a source" in said and "most 40 tokens between blanks." in said
+    assert "It knows sources in lower case alone. Characters that were not" in said
     recipe = pages.recipes.read(ZOO / "attention.multi30k" / "recipe.toml")
-    assert pages.limits(recipe).count("95 pieces of words") == 2
+    said = pages.limits(recipe)
+    assert "first 95 pieces of words" in said and "most 96 pieces of words." in said
+    assert "It knows sources and targets in lower case alone." in said and "copy" not in said
     assert pages.notice(recipe) == ""
+    recipe = pages.recipes.read(ZOO / "attention_copy.inflection" / "recipe.toml")
+    assert pages.limits(recipe).endswith("unknown token to it. It can copy them.\n\n")
+    plain = recipe._replace(source={"tokeniser": "byte"})
+    assert "know" not in pages.limits(plain) and "copy" not in pages.limits(plain)
 
 
 def test_folds_are_called_folds(pages, tmp_path, monkeypatch):

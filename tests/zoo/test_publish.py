@@ -97,6 +97,10 @@ def test_a_run_becomes_weights_an_export_and_a_picture(publish, monkeypatch, cap
     with pytest.raises(SystemExit):
         publish.main()
     assert f"what is published of {NAME} is not the run of seed 1" in capsys.readouterr().err
+    model.save(run / "model.keras")
+    assert publish.is_of(NAME, run)
+    shipped.pack(other, NAME)  # the export is the run's, the package's weights are not
+    assert not publish.is_of(NAME, run)
 
 
 def test_large_weights_do_not_come_with_the_package(publish, monkeypatch):
@@ -123,6 +127,10 @@ def test_what_was_not_trained_is_refused(publish, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         publish.main()
     assert f"--again: {NAME} has not been published" in capsys.readouterr().err
+    monkeypatch.setattr("sys.argv", ["publish.py", NAME, "--seed", "7"])
+    with pytest.raises(SystemExit):
+        publish.main()
+    assert f"there is no {publish.train.run_of(NAME, 7)}" in capsys.readouterr().err
 
 
 def test_something_is_published():
