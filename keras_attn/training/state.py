@@ -39,7 +39,9 @@ def save(model: keras.Model, path: Path, progress: dict[str, Any]) -> None:
 
 
 def restore(
-    model: keras.Model, path: Path, check: Callable[[dict[str, Any]], Any] = dict
+    model: keras.Model,
+    path: Path,
+    check: Callable[[dict[str, Any]], None] = lambda progress: None,
 ) -> dict[str, Any]:
     """Give a compiled model the variables of a file, and return the progress that it holds.
 
