@@ -2,8 +2,8 @@
 
     python run_answer.py FOLDER [--int8] < sources
 
-A JSON list of strings on standard input; on standard output a JSON object of what `search` gives,
-what `stream` gives of the first source, and for ONNX the ids and scores of the whole search.
+A JSON list of strings on standard input; on standard output a JSON object of what `search` and
+`search_ids` give by steps, for ONNX by the whole search too, and what `stream` gives of the first.
 """
 
 from __future__ import annotations
@@ -20,20 +20,6 @@ class Refused:
             raise ImportError(f"{name}: not here")
 
 
-def whole(model, sources):
-    """Return ids and scores of greedy.onnx, as `Model.search_ids` does."""
-    import numpy as np
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(model.folder / "greedy.onnx")
-    ids = [model._ids(model.source.pieces(source))[: model.max_source - 1] for source in sources]
-    array = np.zeros((len(ids), max(map(len, ids)) + 1), np.int32)
-    for row, of_source in zip(array, ids, strict=True):
-        row[: len(of_source) + 1] = [*of_source, 2]
-    found, scores = session.run(["target_ids", "score"], {"source_ids": array})
-    return [[i for i in row if i] for row in found.tolist()], scores.tolist()
-
-
 def main():
     """Answer."""
     sys.meta_path.insert(0, Refused())
@@ -43,9 +29,14 @@ def main():
 
     sources = json.load(sys.stdin)
     model = answer.Model(folder, int8="--int8" in flags)
-    found = {"search": model.search(sources), "stream": list(model.stream(sources[0]))}
+    ids = [model._ids(model.source.pieces(source)) for source in sources]
+
+    def searched(model):
+        return {"search": model.search(sources), "search_ids": model.search_ids(ids)}
+
+    found = {"steps": searched(model), "stream": list(model.stream(sources[0]))}
     if model.about["runtime"] == "onnx":
-        found["whole"] = whole(model, sources)
+        found["whole"] = searched(answer.Model(folder, whole=True))
     print(json.dumps(found))
 
 

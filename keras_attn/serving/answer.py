@@ -90,14 +90,18 @@ class Model:
     Args:
         folder: Has keras_attn.json and the graphs.
         int8: Whether LiteRT runs the graphs with weights of 8 bits.
+        whole: Whether ONNX's greedy.onnx searches, instead of Python by `encode` and `step`, which
+            `stream` goes by all the same.
 
     Raises:
         FileNotFoundError: there is no such model.
         ImportError: what runs it is not installed.
-        ValueError: ONNX has no weights of 8 bits here.
+        ValueError: ONNX has no weights of 8 bits here, or LiteRT no whole search.
     """
 
-    def __init__(self, folder: Any = Path(__file__).parent, int8: bool = False):
+    def __init__(
+        self, folder: Any = Path(__file__).parent, *, int8: bool = False, whole: bool = False
+    ):
         self.folder = Path(folder)
         self.about = json.loads((self.folder / "keras_attn.json").read_text("utf-8"))
         self.max_source, self.max_target = self.about["max_source"], self.about["max_target"]
@@ -108,8 +112,14 @@ class Model:
                 raise ValueError("int8: only LiteRT's graphs come with weights of 8 bits.")
             graph, end = _onnx, ".onnx"
         else:
+            if whole:
+                raise ValueError("whole: only ONNX's graphs come with a whole search.")
             graph, end = _litert, ".int8.tflite" if int8 else ".tflite"
         self.encode, self.step = (graph(self.folder / f"{x}{end}") for x in ("encode", "step"))
+        self._searched = self._by_steps
+        if whole:
+            self.greedy = graph(self.folder / f"greedy{end}")
+            self._searched = self._at_once
 
     @functools.cached_property
     def source(self) -> Vocabulary:
@@ -167,7 +177,12 @@ class Model:
         limit = self.sizes[0] + (len(ids) if self.about["copies"] else 0)
         return [i if PAD < i < limit else UNK for i in ids]
 
-    def _searched(self, sources):
+    def _at_once(self, sources):
+        found = self.greedy(source_ids=_padded(sources))
+        rows = ([i for i in row if i != PAD] for row in found["target_ids"].tolist())
+        return list(zip(rows, found["score"].tolist(), strict=True))
+
+    def _by_steps(self, sources):
         ids: list[list[int]] = [[] for _ in sources]
         scores = [0.0] * len(sources)
         for tokens, gained in self._steps(sources):
@@ -180,9 +195,7 @@ class Model:
     def _steps(self, sources):
         """Yield the tokens (B,) of every step and their log p, until all targets have ended."""
         rows = [*sources, *([] for _ in range((self.rows or len(sources)) - len(sources)))]
-        source_ids = np.zeros((len(rows), max(map(len, rows)) + 1), np.int32)
-        for i, row in enumerate(rows):
-            source_ids[i, : len(row) + 1] = [*row, EOS]
+        source_ids = _padded(rows)
         given = self.encode(source_ids=source_ids)
         empty = source_ids[:, 0] == EOS
         token, ended = np.full(len(rows), BOS, np.int32), np.arange(len(rows)) >= len(sources)
@@ -218,6 +231,14 @@ class Model:
     def _text(self, ids: list[int], pieces: list[str]) -> str:
         tokens = [self._token(i, pieces) for i in ids if i not in (PAD, BOS, EOS)]
         return self.target.join(tokens)
+
+
+def _padded(rows):
+    """Return rows of ids as one array, EOS and PAD behind each."""
+    ids = np.full((len(rows), max(map(len, rows)) + 1), PAD, np.int32)
+    for i, row in enumerate(rows):
+        ids[i, : len(row) + 1] = [*row, EOS]
+    return ids
 
 
 def _log_softmax(x):
@@ -263,10 +284,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("texts", nargs="*", help="else a text a line of standard input")
     parser.add_argument("--int8", action="store_true", help="LiteRT: weights of 8 bits")
+    parser.add_argument("--whole", action="store_true", help="ONNX: search by greedy.onnx")
     given = parser.parse_args()
     lines = (line.rstrip(b"\r\n") for line in sys.stdin.buffer)
     try:
-        model = Model(int8=given.int8)
+        model = Model(int8=given.int8, whole=given.whole)
         for text in [os.fsencode(text) for text in given.texts] or lines:
             sys.stdout.buffer.write(model.generate(text).encode("utf-8", "replace") + b"\n")
             sys.stdout.flush()

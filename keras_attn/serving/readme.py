@@ -142,7 +142,8 @@ chosen last, at first `<s>`, and gives the logits of the next ones and the state
 `source_vocabulary.json` and `target_vocabulary.json`.
 """
 GRAPHS = {
-    "onnx": "`encode.onnx` and `step.onnx` are what a search needs, `greedy.onnx` is a whole one.",
+    "onnx": "`encode.onnx` and `step.onnx` are what a search needs; `greedy.onnx` is a whole one, "
+    "for\n`python answer.py --whole`.",
     "litert": "`encode.tflite` and `step.tflite` are what a search needs; those named `.int8.` are "
     "the\nsame with weights of 8 bits (dynamic range), for `python answer.py --int8`.",
 }

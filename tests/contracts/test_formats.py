@@ -46,16 +46,16 @@ def assert_answers(model, found, sources=SOURCES):
     """Compare texts, scores and tokens with the model's own."""
     expected = model.search(sources, num_return=1)
     targets = model.codec.text(expected.token_ids[:, 0], sources).numpy().tolist()
-    texts, scores = zip(*found["search"], strict=True)
-    assert list(texts) == [target.decode() for target in targets]
-    np.testing.assert_allclose(scores, expected.scores[:, 0], rtol=1e-5, atol=1e-5)
-    assert found["stream"] == list(model.stream(sources[0]))
-    if "whole" in found:
-        ids, scores = found["whole"]
-        lengths = expected.lengths[:, 0]
-        rows = zip(expected.token_ids[:, 0].tolist(), lengths.tolist(), strict=True)
-        assert ids == [row[:length] for row, length in rows]
+    rows = zip(expected.token_ids[:, 0].tolist(), expected.lengths[:, 0].tolist(), strict=True)
+    expected_ids = [row[:length] for row, length in rows]
+    for searched in (found[kind] for kind in ("steps", "whole") if kind in found):
+        texts, scores = zip(*searched["search"], strict=True)
+        assert list(texts) == [target.decode() for target in targets]
         np.testing.assert_allclose(scores, expected.scores[:, 0], rtol=1e-5, atol=1e-5)
+        ids, scores = zip(*searched["search_ids"], strict=True)
+        assert list(ids) == expected_ids
+        np.testing.assert_allclose(scores, expected.scores[:, 0], rtol=1e-5, atol=1e-5)
+    assert found["stream"] == list(model.stream(sources[0]))
 
 
 @pytest.mark.parametrize("format", FILES)
@@ -65,9 +65,11 @@ def test_answers_are_those_of_the_model(name, format, tmp_path):
     path = tmp_path / "letters" / "1"
     assert model.export(path, format, batch_size=rows, verbose=False) == str(path)
     assert set(os.listdir(path)) == FILES[format] | BESIDE
-    assert_answers(model, answered(path))
+    found = answered(path)
+    assert_answers(model, found)
+    assert ("whole" in found) == (format == "onnx")
     if format == "litert":
-        assert len(answered(path, "--int8")["search"]) == len(SOURCES)
+        assert len(answered(path, "--int8")["steps"]["search"]) == len(SOURCES)
     about = json.loads((path / "keras_attn.json").read_text())
     assert about["runtime"] == format and set(about["signatures"]) == {
         file.partition(".")[0] for file in FILES[format]
@@ -82,7 +84,8 @@ def test_weights_of_8_bits_take_a_quarter_and_say_nearly_the_same(tmp_path):
     for name in ("encode", "step"):
         assert sizes[f"{name}.int8.tflite"] < 0.4 * sizes[f"{name}.tflite"]
     exact, rough = (
-        [score for _, score in answered(path, *flags)["search"]] for flags in ((), ("--int8",))
+        [score for _, score in answered(path, *flags)["steps"]["search"]]
+        for flags in ((), ("--int8",))
     )
     assert exact != rough
     assert np.mean(np.abs(np.subtract(exact, rough))) < 0.2 * np.mean(np.abs(exact))
@@ -118,6 +121,8 @@ def test_what_the_script_refuses_and_forgives(tmp_path):
 
     model = small_models.small("attention", **small_models.CHEAP)
     model.export(tmp_path / "1", "litert", verbose=False)
+    with pytest.raises(ValueError, match="whole: only ONNX's graphs"):
+        Model(tmp_path / "1", whole=True)
     found = Model(tmp_path / "1")
     assert found.generate("abc") == model.generate("abc") == found.generate([b"abc"])[0]
     assert found.generate([]) == []
@@ -142,6 +147,20 @@ def test_what_the_script_refuses_and_forgives(tmp_path):
     assert done.stdout.decode().splitlines() == expected
     done = subprocess.run([*command, b"a\xff"], capture_output=True, check=True)
     assert done.stdout.decode().splitlines() == [model.generate(b"a\xff")]
+
+
+def test_from_a_shell_the_whole_search_answers_where_it_is_told_to(tmp_path):
+    model = small_models.small("context_as_init", **small_models.CHEAP)
+    model.export(tmp_path / "1", "onnx", verbose=False)
+    sources, script = ["abc", "", "x" * 20], tmp_path / "1" / "answer.py"
+
+    def run(*flags):
+        return subprocess.run([sys.executable, str(script), *flags, *sources], capture_output=True)
+
+    expected = "".join(f"{target}\n" for target in model.generate(sources))
+    assert run("--whole").stdout.decode() == expected == run().stdout.decode()
+    (tmp_path / "1" / "greedy.onnx").unlink()
+    assert run("--whole").returncode != 0 == run().returncode
 
 
 def test_what_is_refused(tmp_path, monkeypatch):
