@@ -31,12 +31,13 @@ from keras_attn import kernels, zoo
 HERE = Path(__file__).parent
 ONE_BY_ONE = 1000  # words for what takes one at a time
 CHECKED = 1000
+ASKED = "[attention.cmudict](../zoo/attention.cmudict/card.md)"
 CLOSE = 1e-4  # difference of two logits that rounding may turn round
 PAGE = """# Corpora: words a second
 
 Spelling to phonemes, greedy, {words:,} words, one process, median (least–most) of {rounds} rounds
 in turn; {cpu}, {cores} cores. keras_attn is `model.generate` of
-[attention.cmudict](../zoo/attention.cmudict/card.md), {weights:,} weights; "frozen" after
+{asked}, {weights:,} weights; "frozen" after
 `model.freeze()`, "one by one" called for each word, "bfloat16" built with `dtype="mixed_bfloat16"`
 and given the weights (for what that changes see [convergence.md](convergence.md)). g2p-en {g2p} is
 its `G2p.predict`, which takes one word; Phonetisaurus {phonetisaurus} its `phonetisaurus-g2pfst` on
@@ -205,6 +206,7 @@ def main():
         contestants["Phonetisaurus"] = phonetisaurus(given.fst), words
     about = machine()
     results = {
+        "asked": ASKED,
         "words": len(words),
         "rounds": given.rounds,
         "one": ONE_BY_ONE,

@@ -11,6 +11,7 @@ this file; sections that are not measured anew are kept.
 from __future__ import annotations
 
 import argparse
+import itertools
 import time
 from dataclasses import replace
 
@@ -177,21 +178,26 @@ def rows(what, axis, sections) -> str:
     return "\n".join(lines)
 
 
-def write(results):
-    """Write data, page and pictures."""
-    reporting.save("costs", results)
+def axes(sections: dict) -> list[tuple[str, str]]:
+    """Return what was measured against what."""
+    return [
+        (what, axis)
+        for what, axis in itertools.product(CONTESTANTS, AXES)
+        if any(key(what, axis, value) in sections for value in AXES[axis])
+    ]
+
+
+def page(results: dict) -> str:
+    """Return the page of the results."""
     sections, machine = results["sections"], results["limits"]
     tables = ""
-    for what in CONTESTANTS:
-        for axis in AXES:
-            if any(key(what, axis, value) in sections for value in AXES[axis]):
-                draw(what, axis, sections, machine)
-                picture = f"![{what} by {axis}](costs_{what}_{axis}.png)"
-                found = rows(what, axis, sections)
-                tables += f"\n## {what.capitalize()}, by {axis}\n\n{picture}\n\n{found}\n"
+    for what, axis in axes(sections):
+        picture = f"![{what} by {axis}](costs_{what}_{axis}.png)"
+        found = rows(what, axis, sections)
+        tables += f"\n## {what.capitalize()}, by {axis}\n\n{picture}\n\n{found}\n"
     tables += "\n† Fewer than three good samples: all were taken.\n" if "†" in tables else ""
     rounds = [len(c["samples"]) for s in sections.values() for c in s["contestants"]]
-    text = PAGE.format(
+    return PAGE.format(
         rounds=max(rounds),
         rate=machine["flops"] / 1e9,
         bandwidth=machine["bytes"] / 1e9,
@@ -202,7 +208,14 @@ def write(results):
         vocabulary=CENTRE.vocabulary,
         steps=CENTRE.steps,
     )
-    (HERE / "costs.md").write_text(text)
+
+
+def write(results: dict) -> None:
+    """Write data, page and pictures."""
+    results = reporting.save("costs", results)
+    (HERE / "costs.md").write_text(page(results))
+    for what, axis in axes(results["sections"]):
+        draw(what, axis, results["sections"], results["limits"])
 
 
 def main():

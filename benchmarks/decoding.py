@@ -11,6 +11,7 @@ decoding_*.png beside this file; sections that are not measured anew are kept.
 from __future__ import annotations
 
 import argparse
+import itertools
 from dataclasses import replace
 
 import reporting
@@ -73,9 +74,18 @@ def key(attention: str, name: str, batch: int, beam: int) -> str:
     return f"{attention} {name} {case(batch, beam)}"
 
 
-def write(sections):
-    """Write data, page and pictures."""
-    reporting.save("decoding", sections)
+def panels(sections: dict) -> dict[tuple[str, str], dict]:
+    """Return what was measured of an attention and a size, by case."""
+    found = {}
+    for attention, name in itertools.product(CASES, SIZES):
+        keys = {case(*which): key(attention, name, *which) for which in CASES[attention]}
+        cases = {which: sections[key] for which, key in keys.items() if key in sections}
+        found |= {(attention, name): cases} if cases else {}
+    return found
+
+
+def page(sections: dict) -> str:
+    """Return the page of the results."""
     text = PAGE.format(
         base=BASE,
         small_steps=SIZES["small"].steps,
@@ -83,24 +93,23 @@ def write(sections):
         surroundings=reporting.surroundings(sections),
         **{name: described(size) for name, size in SIZES.items()},
     )
-    for attention in CASES:
-        title = TITLES[attention]
-        for name in SIZES:
-            panels = {
-                case(*which): sections[key(attention, name, *which)]
-                for which in CASES[attention]
-                if key(attention, name, *which) in sections
-            }
-            if not panels:
-                continue
-            picture = f"decoding_{attention}_{name}.png"
-            text += f"\n## {title}, {name}\n\n![Bars]({picture})\n"
-            for which, section in panels.items():
-                found = reporting.table(section, "batch", "tokens")
-                text += f"\n### {which.capitalize()}\n\n{found}\n"
-            titles = {f"{title}, {name}, {which}": panel for which, panel in panels.items()}
-            reporting.bars(HERE / picture, titles, "batch")
-    (HERE / "decoding.md").write_text(text)
+    for (attention, name), cases in panels(sections).items():
+        title, picture = f"{TITLES[attention]}, {name}", f"decoding_{attention}_{name}.png"
+        text += f"\n## {title}\n\n![Bars]({picture})\n"
+        for which, section in cases.items():
+            found = reporting.table(section, "batch", "tokens")
+            text += f"\n### {which.capitalize()}\n\n{found}\n"
+    return text
+
+
+def write(sections: dict) -> None:
+    """Write data, page and pictures."""
+    sections = reporting.save("decoding", sections)
+    (HERE / "decoding.md").write_text(page(sections))
+    for (attention, name), cases in panels(sections).items():
+        title = f"{TITLES[attention]}, {name}"
+        titles = {f"{title}, {which}": section for which, section in cases.items()}
+        reporting.bars(HERE / f"decoding_{attention}_{name}.png", titles, "batch")
 
 
 def of(attention: str, beam: int, only: str) -> list[Contestant]:

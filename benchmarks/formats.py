@@ -78,6 +78,19 @@ def measured(model, folder: Path, kind, sources, references, expected) -> dict:
     }
 
 
+def page(results: dict) -> str:
+    """Return the page of the results."""
+    rows = [
+        f"| {name} | {found['bytes'] / 1e6:.1f} | "
+        + ("" if found["load_seconds"] is None else f"{found['load_seconds']:.2f}")
+        + f" | {found['ms_a_word']:.1f} | {found['wer']:.2f} | {found['per']:.2f} | "
+        f"{found['differ']} |"
+        for name, found in results["runtimes"].items()
+    ]
+    facts = {key: results[key] for key in ("machine", "words")}
+    return PAGE.format(rows="\n".join(rows), batch=BATCH, **facts)
+
+
 def main():
     """Measure, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -104,18 +117,9 @@ def main():
         for name, kind in KINDS.items():
             found = measured(model, Path(folder), kind, sources, references, expected)
             results["runtimes"][name] = found
-    rows = [
-        f"| {name} | {found['bytes'] / 1e6:.1f} | "
-        + ("" if found["load_seconds"] is None else f"{found['load_seconds']:.2f}")
-        + f" | {found['ms_a_word']:.1f} | {found['wer']:.2f} | {found['per']:.2f} | "
-        f"{found['differ']} |"
-        for name, found in results["runtimes"].items()
-    ]
-    facts = {"machine": results["machine"], "words": len(sources), "batch": BATCH}
-    page = PAGE.format(rows="\n".join(rows), **facts)
     (HERE / "formats.json").write_text(json.dumps(results, indent=1) + "\n")
-    (HERE / "formats.md").write_text(page)
-    print(page)
+    (HERE / "formats.md").write_text(page(results))
+    print(page(results))
 
 
 if __name__ == "__main__":

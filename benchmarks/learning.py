@@ -160,9 +160,9 @@ def recorded(path, result):
     aside.replace(path)
 
 
-def table(path):
+def page(results: dict) -> str:
     """Return the results as Markdown."""
-    rows = json.loads(path.read_text())["runs"]
+    rows = results["runs"]
     lines = [
         "# What each entry learns",
         "",
@@ -198,7 +198,7 @@ def main():
         for name in fnmatch.filter(zoo.names(), given.only):
             for result in runs(name, given.epochs):
                 recorded(given.out, result)
-    given.out.with_suffix(".md").write_text(table(given.out))
+    given.out.with_suffix(".md").write_text(page(json.loads(given.out.read_text())))
 
 
 if __name__ == "__main__":

@@ -213,6 +213,20 @@ def run(model, clients: int, seconds: float) -> dict:
     }
 
 
+def page(found: dict) -> str:
+    """Return the page of the counts."""
+    return PAGE.format(
+        **found,
+        away=found["turned away"],
+        done=found["clients done"],
+        rate=found["texts"] / found["seconds"],
+        first=found["memory"][1],
+        last=found["memory"][-2],
+        most=max(found["memory"]),
+        cores=found["machine"]["cores"],
+    )
+
+
 def main():
     """Measure, and write the results."""
     import keras
@@ -227,18 +241,8 @@ def main():
     model = keras.saving.load_model(given.model).in_full_precision()  # as it is exported
     found = run(model, given.clients, given.seconds)
     (HERE / "load.json").write_text(json.dumps(found, indent=1) + "\n")
-    page = PAGE.format(
-        **found,
-        away=found["turned away"],
-        done=found["clients done"],
-        rate=found["texts"] / given.seconds,
-        first=found["memory"][1],
-        last=found["memory"][-2],
-        most=max(found["memory"]),
-        cores=found["machine"]["cores"],
-    )
-    (HERE / "load.md").write_text(page)
-    print(page)
+    (HERE / "load.md").write_text(page(found))
+    print(page(found))
     wanted = {"right": "good", "refused": "bad", "turned away": "broken", "clients done": "clients"}
     if short := [key for key, all_of in wanted.items() if found[key] != found[all_of]]:
         raise SystemExit(f"not all of what was asked: {', '.join(short)}")

@@ -30,9 +30,10 @@ def load(name: str) -> dict[str, Any]:
     return json.loads(path.read_text()) if path.exists() else {}
 
 
-def save(name: str, sections: dict[str, Any]):
-    """Write the sections."""
+def save(name: str, sections: dict[str, Any]) -> dict[str, Any]:
+    """Write the sections, and return them as they are read again."""
     (HERE / f"{name}.json").write_text(json.dumps(rounded(sections), indent=1) + "\n")
+    return load(name)
 
 
 def rounded(value):

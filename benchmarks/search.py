@@ -79,7 +79,7 @@ def ratios(found):
 PAGE = """# Search: what beams cost
 
 Beam over greedy, medians of {rounds} paired rounds (least to most); {machine}. The model is
-[attention.cmudict](../zoo/attention.cmudict/card.md), {weights:,} weights, 64 words at a time.
+{asked}, {weights:,} weights, 64 words at a time.
 Made by `benchmarks/search.py`; the data is search.json.
 
 | beam | a step | a whole `generate` | a step, ms | words a second |
@@ -101,7 +101,7 @@ def page(results):
                 for m, low, high in (results["ratios"][f"{k} {width}"] for k in ("step", "whole"))
             ]
         rows.append(f"| {width} | {cells[0]} | {cells[1]} | {step:.2f} | {rate:,.0f} |")
-    return PAGE.format(rows="\n".join(rows), **{**results, "rounds": results["rounds"]})
+    return PAGE.format(rows="\n".join(rows), **results)
 
 
 def main():
@@ -113,6 +113,7 @@ def main():
     found = measure(model, arguments.rounds)
     versions = f"TensorFlow {tf.__version__}, Keras {keras.__version__}"
     results = {
+        "asked": "[attention.cmudict](../zoo/attention.cmudict/card.md)",
         "rounds": arguments.rounds,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {versions}, default threads",
         "keras_attn": keras_attn.__version__,

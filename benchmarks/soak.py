@@ -99,9 +99,8 @@ def _processor(end: dict) -> str:
     return f"{about['cpu']} ({fast or 'no instructions for bfloat16'})"
 
 
-def save(results: dict) -> None:
-    """Write counts and page."""
-    (HERE / "soak.json").write_text(json.dumps(results, indent=1) + "\n")
+def page(results: dict) -> str:
+    """Return the page of the counts."""
     rows = []
     for what, ends in results.items():
         faults = [end for end in ends if end["code"] != 0]
@@ -114,7 +113,13 @@ def save(results: dict) -> None:
         cells = (what, decoders, len(ends), of_each, len(faults), ends[0]["at"][:10], commits)
         cells += (processors,)
         rows.append(f"| {' | '.join(map(str, cells))} |")
-    (HERE / "soak.md").write_text(PAGE.format(rows="\n".join(rows)))
+    return PAGE.format(rows="\n".join(rows))
+
+
+def save(results: dict) -> None:
+    """Write counts and page."""
+    (HERE / "soak.json").write_text(json.dumps(results, indent=1) + "\n")
+    (HERE / "soak.md").write_text(page(results))
 
 
 def main():

@@ -152,9 +152,8 @@ def seconds(found: dict) -> str:
     return f"{found['median']:.2f} ({found['least']:.2f}–{found['most']:.2f})"
 
 
-def write(sections: dict):
-    """Write data, page and picture."""
-    reporting.save("starting", sections)
+def page(sections: dict) -> str:
+    """Return the page of the results."""
     tables, rounds = "", 0
     for what, title in KINDS.items():
         tables += (
@@ -179,8 +178,13 @@ def write(sections: dict):
         tables += "\n† Fewer than 3 good samples: all were taken.\n"
     size = sections["training"]["size"]["name"]
     about = reporting.surroundings(sections)
-    text = PAGE.format(rounds=rounds, size=size, surroundings=about, tables=tables)
-    (HERE / "starting.md").write_text(text)
+    return PAGE.format(rounds=rounds, size=size, surroundings=about, tables=tables)
+
+
+def write(sections: dict) -> None:
+    """Write data, page and picture."""
+    sections = reporting.save("starting", sections)
+    (HERE / "starting.md").write_text(page(sections))
     panels = {f"Until {title}": sections[what] for what, title in KINDS.items()}
     reporting.bars(HERE / "starting.png", panels, "start")
 

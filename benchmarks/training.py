@@ -98,28 +98,36 @@ def described(size: Size) -> str:
     )
 
 
-def write(sections):
-    """Write data, page and pictures."""
-    reporting.save("training", sections)
+def panels(sections: dict, attention: str) -> dict:
+    """Return what was measured of an attention, by size."""
+    keys = {name: f"{attention} {name}" for name in SIZES}
+    return {name: sections[key] for name, key in keys.items() if key in sections}
+
+
+def page(sections: dict) -> str:
+    """Return the page of the results."""
     text = PAGE.format(
         batches=SIZES["small"].batches,
         surroundings=reporting.surroundings(sections),
         **{name: described(size) for name, size in SIZES.items()},
     )
     for attention, title in TITLES.items():
-        panels = {
-            name: sections[f"{attention} {name}"]
-            for name in SIZES
-            if f"{attention} {name}" in sections
-        }
-        if not panels:
-            continue
-        text += f"\n## {title}\n\n![Bars](training_{attention}.png)\n"
-        for name, section in panels.items():
+        if found := panels(sections, attention):
+            text += f"\n## {title}\n\n![Bars](training_{attention}.png)\n"
+        for name, section in found.items():
             text += f"\n### {name.capitalize()}\n\n{reporting.table(section, 'step', 'loss')}\n"
-        titles = {f"{title}, {name}": section for name, section in panels.items()}
-        reporting.bars(HERE / f"training_{attention}.png", titles, "step")
-    (HERE / "training.md").write_text(text)
+    return text
+
+
+def write(sections: dict) -> None:
+    """Write data, page and pictures."""
+    sections = reporting.save("training", sections)
+    (HERE / "training.md").write_text(page(sections))
+    for attention, title in TITLES.items():
+        found = panels(sections, attention)
+        titles = {f"{title}, {name}": section for name, section in found.items()}
+        if titles:
+            reporting.bars(HERE / f"training_{attention}.png", titles, "step")
 
 
 def of(attention: str, only: str = "") -> list[Contestant]:

@@ -35,6 +35,14 @@ for page, blocks in json.load(sys.stdin).items():
     os.chdir("..")
 """
 RESULTS = json.loads((ROOT / "zoo" / "variants_on_dates.json").read_text())
+# The pages of benchmarks by the script that makes them.
+MEASURED = {
+    name: f"benchmarks/{name}.md"
+    for name in (
+        *("corpus", "costs", "decoding", "formats", "learning", "load", "search", "soak"),
+        "starting",
+    )
+} | {"exports": "docs/exports.md"}
 
 
 def test_every_block_of_python_is_run():
@@ -214,6 +222,13 @@ def test_figures_of_other_runtimes_are_those_that_were_measured():
     ) in (ROOT / "docs" / "serving.md").read_text()
     spelt = [of["differ"] for name, of in found["runtimes"].items() if "8 bits" not in name]
     assert spelt == [0, 0, 0]
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_pages_are_what_their_scripts_make_of_the_data(name, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    results = json.loads((ROOT / "benchmarks" / f"{name}.json").read_text())
+    assert importlib.import_module(name).page(results) == (ROOT / MEASURED[name]).read_text()
 
 
 def test_what_was_wanted_stands_beside_what_was_measured(monkeypatch):

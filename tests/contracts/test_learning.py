@@ -23,11 +23,12 @@ def test_training_and_measuring_share_no_string_and_no_unknown_word():
 
 
 def test_every_entry_was_measured_and_learnt_what_it_can():
-    rows = json.loads((BENCHMARKS / "learning.json").read_text())["runs"]
+    results = json.loads((BENCHMARKS / "learning.json").read_text())
+    rows = results["runs"]
     exact = {
         (r["name"], r["label"], r["task"], r["longest"], r["unknown"]): r["exact"] for r in rows
     }
-    assert (BENCHMARKS / "learning.md").read_text() == learning.table(BENCHMARKS / "learning.json")
+    assert (BENCHMARKS / "learning.md").read_text() == learning.page(results)
     names = set(learning.zoo.names())
     assert {key[0] for key in exact} == names
     for name in names - {*learning.WITHOUT_ATTENTION, "attention_monotonic", "attention_hard"}:
