@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import os
+from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
 MOST = 4  # parts of a batch; more than that has not been measured
+# Where Linux says what a container gets: control groups of version 2, and of 1.
+GROUPS = "/sys/fs/cgroup"
+QUOTAS = (
+    (f"{GROUPS}/cpu.max",),
+    (f"{GROUPS}/cpu/cpu.cfs_quota_us", f"{GROUPS}/cpu/cpu.cfs_period_us"),
+)
 
 _parts: int | None = None  # as many as operations may run at once
 _configured = False
@@ -67,9 +75,23 @@ def refuse_if_started(function: str) -> None:
 
 
 def available() -> int:
-    """Return how many cores this process may run on."""
+    """Return how many cores this process may run on, or has the time of, rounded up."""
     if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
-        return len(os.sched_getaffinity(0))
+        there = len(os.sched_getaffinity(0))
+    else:
+        there = os.cpu_count() or 1
+    return max(1, min(there, math.ceil(_quota())))
+
+
+def _quota() -> float:
+    """Return how many cores' time a container gets, as `docker run --cpus` sets it."""
+    for files in QUOTAS:
+        try:
+            quota, period = " ".join(Path(file).read_text() for file in files).split()
+            if quota not in ("max", "-1"):
+                return int(quota) / int(period)
+        except (OSError, ValueError, ZeroDivisionError):
+            continue  # another system, or another version of control groups
     return os.cpu_count() or 1
 
 

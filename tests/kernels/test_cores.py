@@ -34,6 +34,29 @@ def test_impossible_numbers_of_cores_are_refused(wrong):
     assert cores.parts() == before
 
 
+@pytest.mark.parametrize(
+    ("files", "most"),
+    [
+        ({"cpu.max": "max 100000\n"}, 64),
+        ({"cpu.max": "200000 100000\n"}, 2),
+        ({"cpu.max": "150000 100000\n"}, 2),
+        ({"cpu.max": "5000 100000\n"}, 1),
+        ({"quota": "300000\n", "period": "100000\n"}, 3),
+        ({"quota": "-1\n", "period": "100000\n"}, 64),
+        ({"cpu.max": "nonsense"}, 64),
+        ({}, 64),
+    ],
+)
+def test_a_container_has_the_cores_that_it_has_the_time_of(files, most, tmp_path, monkeypatch):
+    monkeypatch.setattr(cores.os, "sched_getaffinity", lambda _: range(64), raising=False)
+    monkeypatch.setattr(cores.os, "cpu_count", lambda: 64)
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    paths = [(tmp_path / "cpu.max",), (tmp_path / "quota", tmp_path / "period")]
+    monkeypatch.setattr(cores, "QUOTAS", paths)
+    assert cores.available() == most
+
+
 def test_threads_are_set_before_tensorflow_starts_and_not_after():
     code = """
 import keras_attn, tensorflow as tf
