@@ -655,7 +655,9 @@ def serve(
     host: Annotated[str, typer.Option(help="By default nobody else can reach it.")] = "127.0.0.1",
     rest_port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any.")] = 8501,
     grpc_port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any.")] = 8500,
-    grpc: Annotated[bool, typer.Option(help="Serve gRPC too; needs keras-attn[serving].")] = True,
+    grpc: Annotated[
+        bool, typer.Option(help="Serve gRPC too; needs tensorflow-serving-api.")
+    ] = True,
     max_megabytes: Annotated[int, typer.Option(min=1, help="Of a request.")] = 16,
     warm_up: Annotated[
         bool, typer.Option(help="Answer a version's warm-up requests before it serves.")
@@ -670,6 +672,7 @@ def serve(
     README.md in an exported model has the commands.
     """
     _import_quietly()
+    from keras_attn.serving.rpc import bracketed
     from keras_attn.serving.servable import Servable
     from keras_attn.serving.server import Server
     from keras_attn.serving.session import SessionError
@@ -684,13 +687,17 @@ def serve(
     except ImportError as error:
         raise Stop(f"{error}; or serve REST alone: --no-grpc") from error
     stopped = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    ends = signal.SIGINT, signal.SIGTERM
+    for number in ends:
         signal.signal(number, lambda *_: stopped.set())
-    also = f", gRPC {host}:{server.grpc_port}" if grpc else ""
-    _tell(f"REST http://{host}:{server.rest_port}/v1/models/{servable.name}{also}")
+    at = bracketed(host)
+    also = f", gRPC {at}:{server.grpc_port}" if grpc else ""
+    _tell(f"REST http://{at}:{server.rest_port}/v1/models/{servable.name}{also}")
     try:
         stopped.wait()
-        _tell("stopping")
+        for number in ends:
+            signal.signal(number, signal.SIG_DFL)
+        _tell("stopping; once more ends it at once")
     finally:
         server.stop(grace)
 

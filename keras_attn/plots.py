@@ -41,7 +41,7 @@ class Alignments(NamedTuple):
         try:
             from matplotlib.figure import Figure
         except ImportError as error:
-            raise ImportError("plot needs matplotlib: pip install keras-attn[plot]") from error
+            raise ImportError("plot needs matplotlib: pip install matplotlib") from error
         rows, columns = self.matrix.shape
         figure = Figure(figsize=(1.5 + 0.3 * columns, 1.2 + 0.3 * rows), layout="constrained")
         axes = figure.add_subplot()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-MISSING = "needs {0}, which is not installed: pip install 'keras-attn[eval]'."
+MISSING = "needs {0}, which is not installed: pip install {0}."
 
 
 class Grouped(NamedTuple):

@@ -186,6 +186,9 @@ def edges(session, model):
     ]
     if "attend" in model.signatures:
         wrong.append(lambda: model.run("attend", source=[["abc"]]))
+        assert all(len(x) == 0 for x in model.run("attend", source=[]).values())
+    for name in sequences(model)[1:]:  # of other positions than the first one's
+        wrong.append(lambda name=name: model.run("step", **(odd | {name: odd[name][:, :1]})))
     codes = {refused(session, call) for call in wrong}
     assert codes == {"INVALID_ARGUMENT"}, codes
     clamped(model, most)
@@ -196,6 +199,12 @@ def edges(session, model):
     assert len(model.run(source=long)["target"]) == 3
     assert np.isfinite(model.run("score", source=long, target=long[::-1])["score"]).all()
     return len(wrong)
+
+
+def sequences(model):
+    """Return the names of the tensors of `step` that have a position for each of the source's."""
+    inputs = model.signatures["step"].inputs
+    return [x for x in inputs if x.startswith("memory_") and len(inputs[x].shape) > 2]
 
 
 def options(rows, **changed):
@@ -312,10 +321,14 @@ def close_to(found, expected, name):
 
 
 def as_merged(requests):
-    """Join tensors of several requests, each padded by its first element to the largest."""
+    """Join tensors of several requests, each padded by its first element to the largest.
+
+    A server refuses all of them if one has none, and so has nothing to be padded with.
+    """
     joined = {}
     for name in requests[0]:
         arrays = [np.asarray(request[name]) for request in requests]
+        assert all(array.size for array in arrays), name
         sizes = np.max([array.shape[1:] for array in arrays], axis=0).astype(int)
         joined[name] = np.concatenate(
             [
@@ -340,6 +353,7 @@ def main():
         found["refused"] = edges(session, model)
         found["together"] = together(model)
         found["merged"] = merged(model)
+        found["sequences"] = len(sequences(model))
     assert not forbidden(), forbidden()
     print(json.dumps(found))
 

@@ -6,9 +6,12 @@ import ast
 import io
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -349,7 +352,7 @@ def test_export_for_another_runtime(call, folder, tmp_path, monkeypatch):
     assert "beam_size: format 'litert' has none, got 3" in found.error
     monkeypatch.setitem(sys.modules, "tf2onnx", None)
     found = call("export", folder / "run", tmp_path / "other", "--format", "onnx")
-    assert found.code == 2 and "pip install 'keras_attn[export]'" in found.error
+    assert found.code == 2 and "pip install tf2onnx" in found.error
 
 
 def test_serve_and_check(call, folder, tmp_path):
@@ -390,6 +393,17 @@ def test_serve_and_check(call, folder, tmp_path):
         assert found.code == 1 and "score of texts: expected -1" in found.out
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0 and "stopping" in process.stderr.read()
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env) as process:
+        lines = iter(process.stderr.readline, "")
+        line = next(line for line in lines if line.startswith("REST "))
+        port = int(re.search(r":(\d+)/", line)[1])
+        with socket.create_connection(("127.0.0.1", port)) as slow:
+            slow.sendall(b"POST /v1/models/letters:predict HTTP/1.1\r\nContent-Length: 9\r\n\r\n{")
+            time.sleep(0.5)  # until it is under way
+            process.send_signal(signal.SIGTERM)
+            assert "stopping; once more ends it" in process.stderr.readline()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(10) == -signal.SIGTERM
     found = call("check", rest.rpartition("/v1")[0], path)
     assert found.code == 2 and "UNAVAILABLE" in found.error
     found = call("serve", tmp_path)

@@ -218,9 +218,7 @@ def _form(locale: str, pattern: str) -> Form:
     try:
         from babel.dates import format_date, parse_pattern
     except ImportError as error:
-        raise ImportError(
-            "The dates dataset needs Babel: pip install 'keras-attn[datasets]'"
-        ) from error
+        raise ImportError("The dates dataset needs Babel: pip install babel") from error
 
     def names(days: Sequence[datetime.date], letters: str) -> tuple:
         return tuple(

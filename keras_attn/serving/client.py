@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import http.client
+import ipaddress
 import json
 import urllib.error
 import urllib.parse
@@ -271,6 +272,8 @@ class _Rest:
 
     def __init__(self, url: str, timeout: float):
         self._url, self._timeout = url, timeout
+        around = [urllib.request.ProxyHandler({})] if _here(url) else []
+        self._opener = urllib.request.build_opener(*around)
 
     def predict(self, model, version, signature, inputs):
         """Ask by columns, and return arrays by name."""
@@ -293,7 +296,7 @@ class _Rest:
         """Ask, and return what `read` takes from the JSON of the answer."""
         request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
         try:
-            with urllib.request.urlopen(request, timeout=self._timeout) as response:
+            with self._opener.open(request, timeout=self._timeout) as response:
                 return read(json.load(response))
         except (ValueError, LookupError, TypeError, http.client.HTTPException) as error:
             what = f"{self._url}: no answer of a model's server: {error!r}"
@@ -325,8 +328,9 @@ class _Grpc:
         except ImportError as error:
             raise ImportError(rpc.NEEDS) from error
         self._error, self._request = grpc.RpcError, predict_pb2.PredictRequest
-        unlimited = [("grpc.max_receive_message_length", -1)]
-        channel = grpc.insecure_channel(url.removeprefix("grpc://"), unlimited)
+        options = [("grpc.max_receive_message_length", -1)]
+        options += [("grpc.enable_http_proxy", 0)] if _here(url) else []
+        channel = grpc.insecure_channel(url.removeprefix("grpc://"), options)
         self._stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
         self._models = model_service_pb2_grpc.ModelServiceStub(channel)
         self._status = get_model_status_pb2
@@ -382,6 +386,15 @@ class _Local:
 
     def newest(self, model):
         """Return none: there is one version."""
+
+
+def _here(url: str) -> bool:
+    """Return whether a server is on this machine, which is asked past any proxy."""
+    host = urllib.parse.urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _newest(states):

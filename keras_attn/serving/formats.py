@@ -149,9 +149,7 @@ def _converter(format: str) -> Callable:
     try:
         import tf2onnx  # noqa: F401
     except ImportError as error:
-        raise ImportError(
-            "format='onnx' needs tf2onnx: pip install 'keras_attn[export]'"
-        ) from error
+        raise ImportError("format='onnx' needs tf2onnx: pip install tf2onnx onnxruntime") from error
     return _to_onnx
 
 

@@ -81,8 +81,11 @@ def _answer(servable, method, path, body):
 def predicted(version: Version, body: bytes) -> bytes:
     """Answer a request to `:predict`."""
     request = _object(body)
-    name = request.get("signature_name") or "serving_default"
-    signature = version.session.signatures.get(name) if isinstance(name, str) else None
+    name = request.get("signature_name", "")
+    if not isinstance(name, str):
+        raise Refused("INVALID_ARGUMENT", f'"signature_name": expected a string, got {name!r:.60}')
+    name = name or "serving_default"
+    signature = version.session.signatures.get(name)
     if signature is None:
         message = f'Serving signature name: "{name}" not found in signature def'
         raise Refused("INVALID_ARGUMENT", message)

@@ -13,7 +13,7 @@ from keras_attn.serving.servable import Refused, Servable, answered, check_rows
 THREADS = 16
 ELEMENT = 4  # bytes of most numbers
 FIELDS = {"float32": "float_val", "int32": "int_val", "int64": "int64_val"}
-NEEDS = "gRPC needs tensorflow-serving-api: pip install 'keras-attn[serving]'"
+NEEDS = "gRPC needs tensorflow-serving-api: pip install 'tensorflow-serving-api>=2.21,<2.22'"
 
 
 def started(servable: Servable, host: str, port: int, max_bytes: int) -> tuple[Any, int]:
@@ -114,11 +114,16 @@ def started(servable: Servable, host: str, port: int, max_bytes: int) -> tuple[A
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(Predictions(), server)
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(Models(), server)
     try:
-        bound = server.add_insecure_port(f"{host}:{port}")
+        bound = server.add_insecure_port(f"{bracketed(host)}:{port}")
     except RuntimeError as error:
         raise OSError(f"grpc_port: cannot listen on {host}:{port}: {error}") from error
     server.start()
     return server, bound
+
+
+def bracketed(host: str) -> str:
+    """Return a host as it stands before a port: an address of IPv6 in brackets."""
+    return f"[{host}]" if ":" in host else host
 
 
 def write(array, proto) -> None:

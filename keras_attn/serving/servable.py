@@ -18,6 +18,7 @@ from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 from keras_attn.serving.session import Session, SessionError, fields, tf_text_libraries
 
 MOST_ROWS = 4096  # of a request: a few bytes may stand for as many as one likes
+MOST_ELEMENTS = 2**23  # of an answer, whose lists take some hundred bytes a number
 
 
 class Refused(Exception):
@@ -149,13 +150,18 @@ class Servable:
 
 
 def answered(call: Callable[..., dict], *arguments: Any) -> Mapping[str, np.ndarray]:
-    """Call `run` or `run_protos` of a session, and refuse what it refuses."""
+    """Call `run` or `run_protos` of a session, and refuse what it refuses, or has no room for."""
     try:
-        return call(*arguments)
+        outputs = call(*arguments)
     except SessionError as error:
         raise Refused(error.code, error.message.splitlines()[0]) from error
     except ValueError as error:
         raise Refused("INVALID_ARGUMENT", str(error)) from error
+    number = sum(array.size for array in outputs.values())
+    if number > MOST_ELEMENTS:
+        message = f"an answer of {number} values, more than {MOST_ELEMENTS}: ask for fewer rows"
+        raise Refused("RESOURCE_EXHAUSTED", message)
+    return outputs
 
 
 def check_rows(name: str, shape: Sequence[int]) -> None:

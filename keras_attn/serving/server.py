@@ -99,11 +99,13 @@ class _Http(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, *given):
+    def __init__(self, address, handler):
+        if ":" in address[0]:
+            self.address_family = socket.AF_INET6
         self._busy, self._changed = 0, threading.Condition()
         self._open: set[socket.socket] = set()
         self.stopping = False
-        super().__init__(*given)
+        super().__init__(address, handler)
 
     def process_request(self, request, client_address):
         """Note a connection; see `socketserver`."""
@@ -181,7 +183,9 @@ def _handler(servable, max_bytes):
 
         def _take(self, size):
             """Read a request of a size, and answer it."""
-            if not size.isdecimal():
+            if "Transfer-Encoding" in self.headers:
+                self._refuse(411, "a request needs a Content-Length; it may not come in chunks")
+            elif not size.isdecimal():
                 self._refuse(411, "a request needs a Content-Length")
             elif len(size) > 18 or int(size) > max_bytes:
                 self._refuse(413, f"a request may have {max_bytes} bytes, this has {size[:30]}")

@@ -528,7 +528,7 @@ def _train(texts: list[bytes], vocabulary_size: int, kind: str) -> bytes:
     except ImportError as error:
         raise ImportError(
             "SentencePieceTokenizer.learn needs the sentencepiece package: "
-            '`pip install "keras-attn[subword]"`.'
+            "`pip install sentencepiece`."
         ) from error
     texts = [text for text in texts if text]
     if not texts:

@@ -81,18 +81,20 @@ def decoded(texts):
     return [base64.b64decode(text).decode("utf-8", "replace") for text in texts]
 
 
-def closest_call(model, source):
-    """Return the smallest gap between the two best logits on the way of a source."""
-    ids = model.search([source]).token_ids[:, 0]
+def close_call(model, source, other):
+    """Return the gap between the two best logits where another target parts from the model's."""
+    ids = model.search([source]).token_ids[0, 0]
     rows = [*model.codec.source_ids([source]).to_list()[0][: model.max_source - 1], 2]
     memory, state = model.encode(np.array([rows], np.int32))
-    gaps, previous = [], np.array([1])
-    for token in ids[0]:
+    previous = np.array([1])
+    for step, token in enumerate(ids):
         logits, _, state = model.step(previous, state, memory)
-        best = np.sort(np.array(logits)[0, 2:])
-        gaps.append(best[-1] - best[-2])
+        until = model.codec.text(ids[None, : step + 1], [source]).numpy()[0].decode()
+        if token == 2 or not other.startswith(until):
+            best = np.sort(np.array(logits)[0, 2:])
+            return best[-1] - best[-2]
         previous = np.array([token])
-    return min(gaps)
+    raise AssertionError(f"{other!r} goes on behind {until!r}, which was cut")
 
 
 @pytest.mark.parametrize("name", small_models.EXPORTED)
@@ -110,8 +112,9 @@ def test_export_equals_generate(name, tmp_path):
         requests.append(("attend", batch))
     answers, signatures = run(path, requests)
 
-    differing = [i for i, text in enumerate(decoded(answers[0]["target"])) if text != texts[i]]
-    assert all(closest_call(model, strings[i]) < 1e-4 for i in differing), differing
+    said = decoded(answers[0]["target"])
+    differing = [i for i, text in enumerate(said) if text != texts[i]]
+    assert all(close_call(model, strings[i], said[i]) < 1e-4 for i in differing), differing
     same = np.setdiff1d(np.arange(200), differing)
     scores = np.array(answers[0]["score"])
     allowed = 1e-5 * np.maximum(1, np.abs(found.scores[:, 0]))
@@ -143,7 +146,8 @@ def check(path, signatures, *flags):
     assert found["golden"] + found["close calls"] == 10 and found["close calls"] <= 1
     assert set(found["warm-up"]) == signatures
     attends = "attend" in signatures
-    assert found["refused"] == 11 + attends and found["merged"] == 10 + attends
+    assert found["refused"] == 11 + attends + max(found["sequences"] - 1, 0)
+    assert found["merged"] == 10 + attends
     assert found["together"] == 120
 
 
@@ -162,6 +166,13 @@ SUBWORD_OPS = TEXT_OPS | set(
 FOLDING_OPS = TEXT_OPS | {"CaseFoldUTF8"}
 
 
+# What int32 does in loops, in host memory: sizes and counters, as tokens and scores are none.
+OF_SIZES = set(
+    "AddV2 BroadcastTo Equal ExpandDims FloorDiv GreaterEqual Identity Less Maximum Minimum Mul "
+    "Pack Range Reshape Shape StridedSlice Sub Unpack".split()
+)
+
+
 def check_kernels(path, text_ops=TEXT_OPS, kernels=frozenset()):
     """Hold what a GPU would run to: all of ids, no loop on the CPU, nothing pinned."""
     found = inspection.inspect(path)
@@ -173,9 +184,8 @@ def check_kernels(path, text_ops=TEXT_OPS, kernels=frozenset()):
         assert (inspection.CPU, True) not in kinds, name
         on_cpu = {op.op for op in counted if op.kind == inspection.CPU}
         assert on_cpu <= (set() if name in OF_IDS else text_ops), (name, on_cpu)
-        # int32 computes in host memory: sizes and counters may, tokens and scores may not
         looped = {op.op for op in counted if op.kind == inspection.HOST and op.looped}
-        assert not looped & {"GatherV2", "TopKV2", "ArgMax", "SelectV2", "OneHot"}, (name, looped)
+        assert looped <= OF_SIZES, (name, looped - OF_SIZES)
 
 
 SOME = slice(0, 60)  # of the strings, all that could go wrong and some words
@@ -231,10 +241,9 @@ def check_searches(model, strings, texts, answers):
         scores = model.score(strings, texts[SOME])
     for name, (here, scored, there) in expected.items():
         same = np.array(here) == np.array(decoded(there["target"]))
-        assert same.sum() >= count - 1, (name, "near ties are rare")
+        assert same.sum() >= count - (name == "options"), (name, "near ties are rare")
         assert close(there["score"], scored)[same].all(), name
-        if name == "options":
-            check_ties(np.array(scored)[~same], np.array(there["score"])[~same])
+        check_ties(np.array(scored)[~same], np.array(there["score"])[~same])
     assert np.shape(beam["score"]) == (count, 3)
     there = np.isfinite(found.scores)
     assert (np.isfinite(beam["score"]) == there).all()
@@ -242,8 +251,7 @@ def check_searches(model, strings, texts, answers):
     same = np.array(several) == np.array([decoded(row) for row in beam["target"]])
     assert same[:, 0].sum() >= count - 1 and same.mean() > 0.98, "near ties are rare"
     assert close(np.array(beam["score"])[there & same], found.scores[there & same]).all()
-    other = ~same[:, 0]
-    check_ties(found.scores[other, 0], np.array(beam["score"])[other, 0])
+    check_ties(found.scores[there & ~same], np.array(beam["score"])[there & ~same])
     assert close(score["score"], scores).all()
     nothing = {"target": [], "score": []}
     assert answers[4:] == [nothing, nothing, nothing, {"score": []}]
@@ -305,8 +313,9 @@ def test_subwords_learn_reload_and_export(kind, tmp_path):
         text_ops = FOLDING_OPS if kind == "folded characters" else SUBWORD_OPS
         check_kernels(tmp_path / "1", text_ops)
         check(tmp_path / "1", set(made), "--tf-text")
-    differing = [i for i, said in enumerate(decoded(answer["target"])) if said != texts[i]]
-    assert all(closest_call(model, strings[i]) < 1e-4 for i in differing), differing
+    said = decoded(answer["target"])
+    differing = [i for i, text in enumerate(said) if text != texts[i]]
+    assert all(close_call(model, strings[i], said[i]) < 1e-4 for i in differing), differing
     assert len(differing) <= 2 and len(set(texts)) > 10
 
 

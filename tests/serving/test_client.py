@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import small_models
 
-from keras_attn.serving import Client, ServerError
+from keras_attn.serving import Client, ServerError, client
 from keras_attn.serving.servable import Servable
 from keras_attn.serving.server import Server
 
@@ -60,6 +60,21 @@ def test_a_stream_stays_with_one_version(both):
         client._transport = rolling.transport
     assert {version for version, _ in rolling.asked} == {7}
     assert [signature for _, signature in rolling.asked][:2] == ["encode", "step"]
+
+
+def test_a_server_on_this_machine_is_asked_past_any_proxy(served, monkeypatch):
+    model, urls, _ = served
+    for name in ("http_proxy", "HTTP_PROXY", "grpc_proxy", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # where nobody answers
+    monkeypatch.delenv("no_proxy", raising=False)
+    for url in urls:
+        assert Client(url, "letters").generate(["abc"]) == model.generate(["abc"])
+    for url in ("http://127.8.9.1:1", "http://localhost:1", "grpc://[::1]:1"):
+        assert client._here(url)
+    for url in ("http://10.0.0.1:1", "http://localhost.example:1", "grpc://example:1", "http://"):
+        assert not client._here(url)
+    with pytest.raises(ServerError, match="UNAVAILABLE"):
+        Client("http://10.1.1.1:1", "letters", timeout=5).generate("abc")  # by the proxy
 
 
 def test_the_newest_version_is_found(both):

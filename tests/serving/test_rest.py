@@ -74,7 +74,10 @@ REFUSED = {
     "mixed": ({"inputs": ["a", ["b"]]}, "source"),
     "unknown input": ({"inputs": {"text": ["a"]}}, "Unexpected inputs: ['text']"),
     "unknown signature": ({"signature_name": "x", "inputs": ["a"]}, '"x" not found in signature'),
-    "odd name": ({"signature_name": [1], "inputs": ["a"]}, "not found in signature"),
+    **{
+        f"name of {name}": ({"signature_name": name, "inputs": ["a"]}, "expected a string, got")
+        for name in ([1], [], None, 0)
+    },
     "bad base64": ({"inputs": [{"b64": "?"}]}, "not base64"),
     "missing input": ({"signature_name": "score", "inputs": {"source": ["a"]}}, "target"),
     "unnamed": ({"signature_name": "score", "instances": ["a"]}, "expected an object with the in"),
@@ -99,6 +102,13 @@ def test_bad_requests_get_the_protocols_error(servable, case):
     request, message = REFUSED[case]
     status, answer = asked(servable, request)
     assert status == 400 and list(answer) == ["error"] and message in answer["error"]
+
+
+def test_an_answer_that_there_is_no_room_for_is_refused(servable, monkeypatch):
+    monkeypatch.setattr("keras_attn.serving.servable.MOST_ELEMENTS", 7)
+    assert asked(servable, {"inputs": ["a"] * 3})[0] == 200  # 6 values
+    status, answer = asked(servable, {"inputs": ["a"] * 4})
+    assert status == 429 and "an answer of 8 values, more than 7" in answer["error"]
 
 
 def test_paths(servable):

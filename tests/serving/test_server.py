@@ -57,6 +57,12 @@ def test_requests_are_limited_and_connections_kept(server):
         raw.sendall(f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         answer = raw.makefile("rb").read()  # until it hangs up
         assert b" 411 " in answer and b"needs a Content-Length" in answer
+    for method in ("GET", "POST"):
+        with socket.create_connection(("127.0.0.1", server.rest_port), 30) as raw:
+            head = f"{method} /v1/models/letters HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+            raw.sendall(head.encode() + b"3\r\nabc\r\n0\r\n\r\n")
+            answer = raw.makefile("rb").read()  # one, and it hangs up
+            assert answer.count(b"HTTP/1.1") == 1 and b" 411 " in answer and b"chunks" in answer
     with socket.create_connection(("127.0.0.1", server.rest_port), 30) as raw:
         raw.sendall(f"POST {PREDICT} HTTP/1.1\r\nContent-Length: 50\r\n\r\n".encode() + b"{")
     assert post(server, b'{"inputs": ["abc"]}')[0] == 200  # one who hangs up harms nobody
@@ -230,6 +236,13 @@ def test_a_port_that_is_taken_is_named(servable, server):
         Server(servable, server.rest_port, None)
     with pytest.raises(OSError, match=f"grpc_port: cannot listen on 127.0.0.1:{server.rest_port}"):
         Server(servable, 0, server.rest_port)
+
+
+def test_addresses_of_ipv6_are_listened_on_too(servable):
+    with Server(servable, 0, 0, host="::1") as server:
+        expected = small_models.shared("attention").generate(["abc"])
+        for url in (f"http://[::1]:{server.rest_port}", f"grpc://[::1]:{server.grpc_port}"):
+            assert Client(url, "letters").generate(["abc"]) == expected
 
 
 def test_grpc_is_there_too(servable):

@@ -326,7 +326,7 @@ def test_other_errors(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="not base64"):
         SentencePieceTokenizer.from_config({"model": "?"})
     monkeypatch.setitem(sys.modules, "sentencepiece", None)
-    with pytest.raises(ImportError, match=r'learn needs .*`pip install "keras-attn\[subword\]"`'):
+    with pytest.raises(ImportError, match="learn needs .*`pip install sentencepiece`"):
         SentencePieceTokenizer.learn(["a"])
     monkeypatch.setitem(sys.modules, "tensorflow_text", None)
     for it in (WordPieceTokenizer([*SPECIAL_TOKENS, "a"]), SentencePieceTokenizer(model("bpe"))):
