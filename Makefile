@@ -42,8 +42,9 @@ evidence: $(INSTALLED)
 	KERAS_ATTN_EVIDENCE=1 "$(BIN)/python" -m pytest -n 2 --dist worksteal tests/contracts tests/zoo/test_registry.py \
 		tests/serving/test_interrupted.py tests/serving/test_placement.py tests/models/test_frozen.py tests/models/test_folding.py tests/models/test_unrolling.py \
 		tests/models/test_seq2seq.py tests/models/test_stepping.py tests/kernels/test_attending.py tests/training/test_losses.py tests/training/test_runs.py \
-		tests/zoo/test_publish.py
+		tests/zoo/test_publish.py --junitxml=build/evidence.xml
 	"$(BIN)/python" benchmarks/gpu.py --rehearse
+	"$(BIN)/python" benchmarks/evidence.py build/evidence.xml
 
 # For whoever has a GPU: train, export and time there; writes benchmarks/gpu/DEVICE.json.
 gpu: $(INSTALLED)

@@ -154,7 +154,7 @@ def medians(found: dict) -> dict[str, float]:
 def faults(kernels: dict[str, dict], gpu: bool) -> Iterator[str]:
     """Yield what is not as it should be."""
     for kernel, found in kernels.items():
-        for said in (found, found["check"], found["ran"]):
+        for said in (found, found["tf32"], found["check"], found["ran"]):
             if "failed" in said:
                 yield f"{kernel}: {said['failed']}"
         if found["equal"] + found["ties"] < found["texts"]:
@@ -204,7 +204,8 @@ def main():
                 "equal": sum(same),
                 "ties": ties(model, differing),
                 "median": times,
-                "median_with_tf32": medians(asked(path, texts, {})),
+                "median_with_tf32": medians(tf32 := asked(path, texts, {})),
+                "tf32": {key: tf32[key] for key in ("failed",) if key in tf32},
                 "check": checked(path),
                 "ran": traced(path, texts[:32]),
             }

@@ -260,3 +260,22 @@ def test_the_oldest_tensorflow_is_the_one_that_passed(monkeypatch):
         assert version in page
     made_up = {"a": {"2.9.0": None, "2.10.0": "it broke", "2.11.0": None}, "b": {"2.11.0": "no"}}
     assert wheels.oldest(made_up) == {"a": "2.11.0"}
+
+
+def test_evidence_is_kept_if_all_of_it_passed(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    evidence = importlib.import_module("evidence")
+    one, other = '<testcase classname="tests.a.test_b" name="x"', '<testcase classname="tests.c"'
+    report = tmp_path / "report.xml"
+    skips = f'{one}><skipped/></testcase>{one} time="2"/>{one}/>{other} name="y"/>'
+    report.write_text(f'<testsuites><testsuite time="90.5">{skips}</testsuite></testsuites>')
+    found = evidence.counted(report)
+    files = {"tests/a/test_b.py": 2, "tests/c.py": 1}
+    assert found == {"passed": 3, "skipped": 1, "seconds": 90.5, "files": files}
+    for wrong in ("failure", "error"):
+        report.write_text(f"<testsuite>{one}/>{other} name='y'><{wrong}/></testcase></testsuite>")
+        with pytest.raises(SystemExit, match=r"tests\.c\.y failed"):
+            evidence.counted(report)
+    report.write_text("<testsuites/>")
+    with pytest.raises(SystemExit, match="no test passed"):
+        evidence.counted(report)

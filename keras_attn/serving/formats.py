@@ -25,9 +25,14 @@ from keras_attn.serving.export import path_for, served_name
 from keras_attn.serving.publishing import published
 from keras_attn.serving.readme import portable_readme
 from keras_attn.serving.signatures import IDS, INTS, Steps, shown
-from keras_attn.types import BOS, EOS, PAD
+from keras_attn.types import BOS, EOS, PAD, UNK
 
 OPSET = 17
+# The ways in which the script beside the graphs runs them.
+FORMS: dict[str, list[dict[str, bool]]] = {
+    "onnx": [{}, {"whole": True}],
+    "litert": [{}, {"int8": True}],
+}
 
 
 def export_format(
@@ -68,7 +73,7 @@ def export_format(
                 convert(aside / name, function, model)
         options = {"runtime": format, "batch_size": rows}
         _write_beside(aside, model, options, found, served_name(path))
-        _check_that_it_loads(aside, format)
+        _check_that_it_runs(aside, format)
     if verbose or verbose is None:
         print(f"Saved model at {str(path)!r}.")
     return str(path)
@@ -156,10 +161,13 @@ def _converter(format: str) -> Callable:
 def _to_onnx(path: Path, function: Any, model: Any) -> None:
     import tf2onnx
 
-    with _quietly("tf2onnx"):
-        proto, _ = tf2onnx.convert.from_function(
-            function, input_signature=function.input_signature, opset=OPSET
-        )
+    try:
+        with _quietly("tf2onnx"):
+            proto, _ = tf2onnx.convert.from_function(
+                function, input_signature=function.input_signature, opset=OPSET
+            )
+    except Exception as error:
+        raise _inexpressible("ONNX", path, error) from error
     path.with_suffix(".onnx").write_bytes(proto.SerializeToString())
 
 
@@ -174,19 +182,24 @@ def _to_litert(path: Path, function: Any, model: Any) -> None:
             with _quietly("absl", "tensorflow"):
                 found = converter.convert()
         except Exception as error:
-            reason = str(error).partition("\n")[0]
-            raise ValueError(f"format: LiteRT cannot express {path.name!r}: {reason}") from error
+            raise _inexpressible("LiteRT", path, error) from error
         path.with_name(path.name + end).write_bytes(found)
 
 
-def _check_that_it_loads(folder: Path, format: str) -> None:
-    """Load the graphs where there is what runs them, before anybody else does."""
+def _inexpressible(format: str, path: Path, error: Exception) -> ValueError:
+    reason = str(error).partition("\n")[0]
+    return ValueError(f"format: {format} cannot express {path.name!r}: {reason}")
+
+
+def _check_that_it_runs(folder: Path, format: str) -> None:
+    """Ask the graphs where there is what runs them, before anybody else does."""
     try:
-        answer.Model(folder)
+        for kind in FORMS[format]:
+            answer.Model(folder, **kind).search_ids([[UNK], []])
     except ImportError:
         return
     except Exception as error:
-        raise ValueError(f"format: {format} does not load what was written: {error}") from error
+        raise ValueError(f"format: {format} does not run what was written: {error}") from error
 
 
 @contextlib.contextmanager

@@ -13,14 +13,12 @@ import keras
 import numpy as np
 import pytest
 import small_models
+from apart import SESSION, check
 
-import keras_attn.serving
 from keras_attn import text, zoo
 from keras_attn.serving import inspection
 
-SESSION = Path(keras_attn.serving.__file__).with_name("session.py")
 RUN = Path(__file__).parent.parent / "run_export.py"
-CHECK = RUN.with_name("check_export.py")
 OF_IDS = {"ids", "ids_beam", "encode", "step"}
 
 
@@ -135,20 +133,6 @@ def test_export_equals_generate(name, tmp_path):
     check_searches(model, strings, texts, answers[3:11])
     if model.decoder.attends:
         check_attend(model, answers[11], signatures["attend"], found, same, batch)
-
-
-def check(path, signatures, *flags):
-    """Hold an export to what lies beside it, in a process of its own."""
-    command = [sys.executable, str(CHECK), str(SESSION), str(path), *flags]
-    done = subprocess.run(command, capture_output=True, text=True, cwd="/")
-    assert done.returncode == 0, done.stderr[-2000:]
-    found = json.loads(done.stdout)
-    assert found["golden"] + found["close calls"] == 10 and found["close calls"] <= 1
-    assert set(found["warm-up"]) == signatures
-    attends = "attend" in signatures
-    assert found["refused"] == 11 + attends + max(found["sequences"] - 1, 0)
-    assert found["merged"] == 10 + attends
-    assert found["together"] == 120
 
 
 # What has no kernel on GPUs: of strings, of tables and of ragged tensors, and the shapes of those.

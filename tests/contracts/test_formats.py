@@ -13,6 +13,7 @@ import pytest
 import small_models
 
 from keras_attn import text, zoo
+from keras_attn.serving import formats
 
 RUN = Path(__file__).parent.parent / "run_answer.py"
 NAMES = small_models.EVERY if small_models.EVIDENCE else ["attention_copy"]
@@ -174,4 +175,33 @@ def test_what_is_refused(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tf2onnx", None)
     with pytest.raises(ImportError, match="needs tf2onnx: pip install tf2onnx"):
         model.export(tmp_path / "1", "onnx")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("format", FILES)
+def test_graphs_that_do_not_run_are_not_published(format, tmp_path, monkeypatch):
+    model, to = small_models.small("context_as_init", **small_models.CHEAP), f"_to_{format}"
+    written, last = getattr(formats, to), "greedy.onnx" if format == "onnx" else "step.int8.tflite"
+
+    def damaged(path, function, model):
+        written(path, function, model)
+        if (path.parent / last).exists():
+            (path.parent / last).write_bytes(b"nothing")
+
+    monkeypatch.setattr(formats, to, damaged)
+    with pytest.raises(ValueError, match=f"format: {format} does not run what was written"):
+        model.export(tmp_path / "1", format, verbose=False)
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_cannot_be_expressed_is_said(tmp_path, monkeypatch):
+    import tf2onnx
+
+    def refuse(*_, **__):
+        raise KeyError("some operation\nand a trace")
+
+    monkeypatch.setattr(tf2onnx.convert, "from_function", refuse)
+    model = small_models.small("context_as_init", **small_models.CHEAP)
+    with pytest.raises(ValueError, match="format: ONNX cannot express 'encode': 'some operation"):
+        model.export(tmp_path / "1", "onnx", verbose=False)
     assert os.listdir(tmp_path) == []

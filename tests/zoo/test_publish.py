@@ -10,10 +10,12 @@ import keras
 import numpy as np
 import pytest
 import small_models
+from apart import check
 
 from keras_attn import zoo
 from keras_attn.datasets import Pairs
-from keras_attn.serving import checking
+from keras_attn.serving import checking, inspection
+from keras_attn.serving.readme import readme
 from keras_attn.serving.session import Session
 from keras_attn.zoo import shipped
 
@@ -149,6 +151,15 @@ def test_what_is_published_answers_as_it_did(path):
         assert abs(score - row["score"]) <= 1e-5 * max(1, abs(row["score"]))
     files = [file for file in path.rglob("*") if file.is_file()]
     assert sum(file.stat().st_size for file in files) <= 14_000_000
+
+
+@pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.parent.name)
+def test_what_is_published_is_as_exports_are_now(path):
+    described = json.loads((path / "assets.extra" / "keras_attn.json").read_text("utf-8"))
+    assert (path / "README.md").read_text("utf-8") == readme(described, path)
+    assert not (path / "fingerprint.pb").exists()
+    if small_models.EVIDENCE:
+        check(path, set(inspection.inspect(path).operations))
 
 
 @pytest.mark.parametrize("name", zoo.names(weights=True))
