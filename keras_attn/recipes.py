@@ -249,7 +249,8 @@ def run(
         callbacks: More Keras callbacks.
 
     Returns:
-        The model, and a dict: "seed", "weights", "best_epoch", "minutes" of training,
+        The model, and a dict: "seed", "weights", "best_epoch", "minutes" of training, with
+        what it took to choose the best epoch where the log tells that,
         "peak_memory_mb" of the process, "log" with an entry an epoch, "measured", see `measured`,
         in full precision, and "fitted", the same of training pairs: of the 1,000 sources with the
         smallest hashes.
@@ -280,7 +281,7 @@ def run(
         "seed": seed,
         "weights": model.count_params(),
         "best_epoch": int(best["epoch"]),
-        "minutes": round(sum(entry["seconds"] for entry in log) / 60, 1),
+        "minutes": round(sum(x["seconds"] + x.get("measuring", 0) for x in log) / 60, 1),
         "peak_memory_mb": round(peak_memory() / 2**20),
         "log": [training.finite(entry) for entry in log],
         "measured": measured(generate, cleaning, held_out, recipe),

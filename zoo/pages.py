@@ -145,7 +145,7 @@ def measured(name: str, of: Results) -> str:
     run = next(iter(runs.values()))
     versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
     lengths = [
-        [f"{row['from']}–{row['to']}", f"{row['sources']:,}", f"{100 * row['exact_match']:.1f}"]
+        [f"{row['from']}–{row['to']}", f"{row['sources']:,}", f"{row['right']:.1f}"]
         for row in by_length(of)
     ]
     fitted = [f"{seed}: {100 * run['fitted']['exact_match']:.1f}" for seed, run in runs.items()]
@@ -166,7 +166,7 @@ def measured(name: str, of: Results) -> str:
             "choose, in the precision of training.",
             table(chosen[0], chosen[1:]),
             f"By the length of sources, all {apart}:",
-            table(["source, tokens", "sources", "exact, %"], lengths),
+            table(["source, tokens", "sources", kind_of(run)], lengths),
         ]
     )
 
@@ -199,16 +199,25 @@ def by_epoch(run: dict) -> list[str]:
 
 
 def by_length(of: Results) -> list[dict[str, Any]]:
-    """Return classes of sources by length, and what is right of them over all runs."""
+    """Return classes of sources by length, and the mean of what is right of them over all runs.
+
+    That is "right", the BLEU of translations, else the percentage of exact matches.
+    """
     rows: dict[int, dict[str, Any]] = {}
     for run in of["runs"].values():
         for row in run["measured"]["by_length"]:
-            found = rows.setdefault(row["from"], row | {"sources": 0, "exact_match": 0.0})
+            new = {"from": row["from"], "to": row["to"], "sources": 0, "right": 0.0}
+            found = rows.setdefault(row["from"], new)
             total = found["sources"] + row["sources"]
-            right = found["exact_match"] * found["sources"] + row["exact_match"] * row["sources"]
-            found |= {"sources": total, "exact_match": right / total}
-            found["to"] = max(found["to"], row["to"])
+            right = row.get("bleu", 100 * row["exact_match"]) * row["sources"]
+            found["right"] = (found["right"] * found["sources"] + right) / total
+            found |= {"sources": total, "to": max(found["to"], row["to"])}
     return [rows[start] for start in sorted(rows)]
+
+
+def kind_of(run: dict) -> str:
+    """Return what a run is measured by: BLEU, or exact matches."""
+    return "BLEU" if "bleu" in run["measured"] else "exact, %"
 
 
 def numbers(run: dict) -> list[tuple[str, float]]:
@@ -370,13 +379,14 @@ def tried(name: str) -> str:
     file = HERE / name / "ideas.json"
     if not file.exists():
         return ""
-    rows = []
+    rows, heads = [], []
     for idea, of in json.loads(file.read_text()).items():
-        wrong, edits = (100 * of["measured"][key] for key in list(RATES)[1:])
-        fitted = 100 * of["fitted"]["exact_match"]
-        numbers = f"{of['weights']:,}", f"{wrong:.2f}", f"{edits:.2f}", f"{fitted:.1f}"
-        rows.append([idea, *numbers, len(of["log"]), f"{of['minutes']:.0f}"])
-    heads = ["idea", "weights", *list(RATES.values())[1:], "trained, exact, %", "epochs", "minutes"]
+        said = rates({key: {"mean": x, "least": x, "most": x} for key, x in numbers(of)})
+        shown = {head: said[head] for head in said if head != RATES["exact_match"]}
+        fitted = f"{100 * of['fitted']['exact_match']:.1f}"
+        spent = len(of["log"]), f"{of['minutes']:.0f}"
+        rows.append([idea, f"{of['weights']:,}", *shown.values(), fitted, *spent])
+        heads = ["idea", "weights", *shown, "trained, exact, %", "epochs", "minutes"]
     return "\n\n".join(
         [
             "## Ideas",
@@ -440,27 +450,33 @@ def axes_of(title: str, x: str, y: str):
 
 
 def draw(data: str, found: dict[str, Results]) -> None:
-    """Draw learning curves, and exact match by length, of the models of a data set."""
-    figure, axes = axes_of(f"{data}: learning, first runs", "epoch", "development sources wrong, %")
+    """Draw learning curves, and what is right by length, of the models of a data set."""
+    runs = {name: next(iter(of["runs"].values())) for name, of in found.items()}
+    (kind,) = {kind_of(run) for run in runs.values()}
+    translates = kind == "BLEU"
+    shown = "BLEU of development" if translates else "development sources wrong, %"
+    figure, axes = axes_of(f"{data}: learning, first runs", "epoch", shown)
     least = 100.0
-    for name, of in found.items():
-        log = next(iter(of["runs"].values()))["log"]
-        wrong = [100 * (1 - entry["val_exact_match"]) for entry in log]
-        least = min(least, *wrong)
-        axes.plot(range(1, len(wrong) + 1), wrong, marker=".", label=label(name))
-    axes.set_yscale("symlog", linthresh=1)  # a model may have none wrong
-    axes.set_yticks(TICKS, map(str, TICKS))
-    axes.set_ylim(0 if least < 1 else 0.8 * least, 110)
-    axes.yaxis.set_minor_locator(NullLocator())
+    for name, run in runs.items():
+        wrong = [100 * (1 - entry["val_exact_match"]) for entry in run["log"]]
+        curve = [entry["val_bleu"] for entry in run["log"]] if translates else wrong
+        least = min(least, *curve)
+        axes.plot(range(1, len(curve) + 1), curve, marker=".", label=label(name))
+    if not translates:
+        axes.set_yscale("symlog", linthresh=1)  # a model may have none wrong
+        axes.set_yticks(TICKS, map(str, TICKS))
+        axes.set_ylim(0 if least < 1 else 0.8 * least, 110)
+        axes.yaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(fontsize=8)
     figure.savefig(HERE / f"{data}_learning.png", dpi=110)
-    figure, axes = axes_of(f"{data}: by length, mean of the runs", "source, tokens", "exact, %")
+    figure, axes = axes_of(f"{data}: by length, mean of the runs", "source, tokens", kind)
     for name, of in found.items():
         rows = by_length(of)
         ranges = [f"{row['from']}–{row['to']}" for row in rows]
-        axes.plot(ranges, [100 * row["exact_match"] for row in rows], marker="o", label=label(name))
-    axes.set_ylim(top=101)
+        axes.plot(ranges, [row["right"] for row in rows], marker="o", label=label(name))
+    if not translates:
+        axes.set_ylim(top=101)
     axes.legend(fontsize=8)
     figure.savefig(HERE / f"{data}_lengths.png", dpi=110)
 

@@ -118,6 +118,9 @@ def main() -> None:
     given = parser.parse_args()
     name, seed = given.name, given.seed
     directory = given.data_dir and str(Path(given.data_dir).resolve())
+    about = recipes.DATA[recipes.read(HERE / name / "recipe.toml").data].ABOUT
+    if not about.shared:
+        parser.error(f"NAME: the licence of its data is {about.licence}: no model of it is given.")
     results = train.load(name)
     if str(seed) not in results["runs"]:
         parser.error(f"NAME: {name} has no results of seed {seed}; run python zoo/train.py {name}.")

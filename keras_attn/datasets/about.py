@@ -51,6 +51,7 @@ class About(NamedTuple):
         by_row: Whether each pair counts for itself in a score, as in running text. Else a source
             counts once, and each of its targets is right.
         translation: Whether BLEU and chrF are what it is measured by.
+        shared: Whether its licence lets models that were fitted on it be given away.
     """
 
     title: str
@@ -59,3 +60,4 @@ class About(NamedTuple):
     sizes: dict[str, int]
     by_row: bool = False
     translation: bool = False
+    shared: bool = True

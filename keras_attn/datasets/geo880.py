@@ -24,6 +24,7 @@ ABOUT = About(
     title="Geo880, questions to logical forms",
     home="https://github.com/halecakir/Sent2LogicalForm",
     licence="not stated",
+    shared=False,
     sizes={"train": 480, "validation": 120},
     by_row=True,
 )

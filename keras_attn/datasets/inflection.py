@@ -22,6 +22,7 @@ ABOUT = About(
     title="CoNLL-SIGMORPHON 2017 task 1, inflection of Turkish, 1,000 forms",
     home="https://github.com/sigmorphon/conll2017",
     licence="not stated",
+    shared=False,
     sizes={"train": 1_000, "validation": 1_000},
 )
 _HOME = (

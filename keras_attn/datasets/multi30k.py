@@ -21,6 +21,7 @@ ABOUT = About(
     title="Multi30k, descriptions of pictures in German and English",
     home="https://github.com/multi30k/dataset",
     licence="not stated",
+    shared=False,
     sizes={"train": 29_000, "validation": 1_014},
     by_row=True,
     translation=True,

@@ -275,35 +275,50 @@ class Generation:
         target: Any,
         *,
         batch_size: int = GENERATED_AT_A_TIME,
+        return_texts: bool = False,
         **options: Any,
-    ) -> dict:
+    ) -> Any:
         """Generate, and return how good the whole sequences are.
 
         Args:
-            source: n strings, or ids (n, S).
+            source: n strings, or ids (n, S). Without options equal strings are searched once.
             target: The reference of each, or n lists of strings, any of which is right.
             batch_size: See `generate`.
+            return_texts: Whether what was generated, n strings or ids, comes beside it.
             **options: `SearchOptions`.
 
         Returns:
             "exact_match", the fraction without any error, and "edit_distance_rate", edits over the
             tokens of the references, both to the closest reference, the one with the fewest edits.
-            A token unknown to the target vocabulary matches nothing.
+            A token unknown to the target vocabulary matches nothing. A dict, or a tuple of that and
+            what was generated.
 
         Raises:
             ValueError: unequal numbers, or a source without a reference.
         """
+        source = inputs.texts("source", source) if inputs.is_text(source) else source
+        expected, owners = self._references(source, target)
+        asked, places = _once(source) if isinstance(source, list) and not options else (source, ...)
+        found = self._searched(
+            asked, self._source_rows(asked), batch_size, _best_alone(options), aligned=False
+        ).token_ids[:, 0][places]
+        measured = self._compared(source, found, expected, owners)
+        if not return_texts:
+            return measured
+        return measured, found if isinstance(self.target, int) else self._texts(found, source)
+
+    def _references(self, source, target):
+        """Return ids (m, T) of all references, and (m,) which source each is of."""
         target, owners = inputs.references(target)
         owners = np.arange(len(target)) if owners is None else owners
-        source = inputs.texts("source", source) if inputs.is_text(source) else source
         inputs.same_number(source, np.unique(owners), ("source", "target"))
         sources = [source[i] for i in owners] if isinstance(source, list) else source
-        references = inputs.target_rows("target", target, self.codec, NO_LIMIT, sources)
-        found = self._searched(
-            source, self._source_rows(source), batch_size, _best_alone(options), aligned=False
-        ).token_ids[:, 0]
+        rows = inputs.target_rows("target", target, self.codec, NO_LIMIT, sources)
+        return padded(rows), owners
+
+    def _compared(self, source, found, expected, owners) -> dict:
+        """Return what `generation_metrics` says of ids (n, T) that were generated."""
         found = self.codec.canonical(found, source)
-        expected = padded(references)
         edits = edit_distances(found[owners], np.where(expected == UNK, -1, expected))
         tokens = np.isin(expected, (PAD, EOS), invert=True).sum(axis=1)
         order = np.lexsort((np.arange(len(owners)), edits, owners))
@@ -414,6 +429,12 @@ def _shown(found: SearchResult, returned: int, aligned: bool) -> SearchResult:
         token_scores=found.token_scores[:, :, :longest],
         alignments=found.alignments[:, :, :longest],
     )
+
+
+def _once(texts: list) -> tuple[list, np.ndarray]:
+    """Return texts without what comes again, and where among these each of them is."""
+    places = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+    return list(places), np.array([places[text] for text in texts], int)
 
 
 def _best_alone(options):

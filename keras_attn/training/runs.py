@@ -265,10 +265,12 @@ class Run(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         """Measure, and write what has to outlive the process."""
-        trained = time.perf_counter() - self.began
+        trained = time.perf_counter()
         with averaged(self.model):
             measured = self._measured()
-            entry = {"epoch": epoch + 1, **(logs or {}), **measured, "seconds": trained}
+            entry = {"epoch": epoch + 1, **(logs or {}), **measured}
+            entry["seconds"] = trained - self.began
+            entry["measuring"] = time.perf_counter() - trained
             self.log = [*self.log, {k: float(v) for k, v in entry.items()}]
             if self.best == len(self.log) - 1:
                 state.save(self.model, self.folder / BEST, self._progress())
@@ -289,9 +291,9 @@ class Run(keras.callbacks.Callback):
             references = [[target] for target in targets]
         else:
             sources, references = grouped(sources, targets)
-        found |= self.model.generation_metrics(sources, references)
+        measured, said = self.model.generation_metrics(sources, references, return_texts=True)
+        found |= measured
         if self.monitor == BLEU:
-            said = self.model.generate(sources)
             found[BLEU] = translation_scores(said, references, lowercase=True)[BLEU]
         return {f"val_{name}": value for name, value in found.items()}
 

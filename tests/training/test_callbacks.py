@@ -7,6 +7,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
+import small_models
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -397,6 +398,29 @@ def test_other_callbacks_can_monitor_them(tmp_path):
     ).history
     assert history["val_exact_match"] == [0.75] * 3  # the first is best, and two are no better
     assert path.is_file()
+
+
+def test_equal_texts_are_searched_once_and_come_along(monkeypatch):
+    model, asked = small_models.shared("attention"), []
+    sources, targets = ["abc", "cab", "abc", "", "abc"], ["a b", "b", "c", "", "a b"]
+    searched = model._searched
+    monkeypatch.setattr(
+        model,
+        "_searched",
+        lambda source, *x, **y: asked.append(source) or searched(source, *x, **y),
+    )
+    found, texts = model.generation_metrics(sources, targets, return_texts=True)
+    assert asked == [["abc", "cab", ""]]
+    assert texts == model.generate(sources)
+    one_by_one = [model.generation_metrics([s], [t]) for s, t in zip(sources, targets, strict=True)]
+    assert found["exact_match"] == np.mean([one["exact_match"] for one in one_by_one])
+    widths = [1, 2, 3, 1, 2]
+    _, texts = model.generation_metrics(sources, targets, beam_size=widths, return_texts=True)
+    assert texts == model.generate(sources, beam_size=widths)
+    ids = np.array([[5, 6, 2], [7, 2, 0]])
+    plain = zoo.build("attention", source=9, target=9, size="tiny")
+    _, found = plain.generation_metrics(ids, ids, return_texts=True)
+    np.testing.assert_array_equal(found, plain.generate(ids))
 
 
 @pytest.mark.parametrize("pairs", [([], []), (["a"], []), (["a"], ["a", "b"])])

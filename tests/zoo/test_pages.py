@@ -201,7 +201,37 @@ def test_folds_of_other_lengths_are_brought_together(pages):
     ]
     of = {"runs": {i: {"measured": {"by_length": rows}} for i, rows in enumerate(folds)}}
     assert pages.by_length(of) == [
-        {"from": 1, "to": 3, "sources": 2, "exact_match": 0.5},
-        {"from": 4, "to": 5, "sources": 4, "exact_match": 0.75},
+        {"from": 1, "to": 3, "sources": 2, "right": 50.0},
+        {"from": 4, "to": 5, "sources": 4, "right": 75.0},
     ]
     assert folds[0][0]["sources"] == 3
+
+
+def test_translations_are_told_and_drawn_by_bleu(pages, tmp_path, monkeypatch):
+    recipe = (ZOO / "attention.multi30k" / "recipe.toml").read_text()
+    (tmp_path / "attention.multi30k").mkdir()
+    (tmp_path / "attention.multi30k" / "recipe.toml").write_text(recipe)
+    monkeypatch.setattr(pages, "HERE", tmp_path)
+    rows = [{"from": 4, "to": 5, "sources": 3, "exact_match": 0.0, "bleu": 31.5}]
+    log = [{"val_exact_match": 0.0, "val_bleu": bleu} for bleu in (12.5, 30.25)]
+    of = {"runs": {"0": {"measured": {"bleu": 30.0, "by_length": rows}, "log": log}}}
+    assert pages.by_length(of) == [{"from": 4, "to": 5, "sources": 3, "right": 31.5}]
+    drawn = []
+    axes_of = pages.axes_of
+
+    def noted(title, x, y):
+        figure, axes = axes_of(title, x, y)
+        drawn.append(axes)
+        return figure, axes
+
+    monkeypatch.setattr(pages, "axes_of", noted)
+    pages.draw("multi30k", {"attention.multi30k": of})
+    learning, lengths = drawn
+    assert learning.get_lines()[0].get_ydata().tolist() == [12.5, 30.25]
+    assert lengths.get_lines()[0].get_ydata().tolist() == [31.5]
+    assert "BLEU" in learning.get_ylabel() and lengths.get_ylabel() == "BLEU"
+    assert learning.get_yscale() == "linear"
+    assert {file.name for file in tmp_path.glob("*.png")} == {
+        "multi30k_learning.png",
+        "multi30k_lengths.png",
+    }

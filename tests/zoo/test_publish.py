@@ -12,7 +12,7 @@ import pytest
 import small_models
 from apart import check
 
-from keras_attn import zoo
+from keras_attn import recipes, zoo
 from keras_attn.datasets import Pairs
 from keras_attn.serving import checking, inspection
 from keras_attn.serving.readme import readme
@@ -133,6 +133,18 @@ def test_what_was_not_trained_is_refused(publish, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         publish.main()
     assert f"there is no {publish.train.run_of(NAME, 7)}" in capsys.readouterr().err
+
+
+def test_what_may_not_be_given_away_is_not_published(publish, monkeypatch, capsys):
+    name = "attention.geo880"
+    (publish.HERE / name).mkdir()
+    (publish.HERE / name / "recipe.toml").write_text((ZOO / name / "recipe.toml").read_text())
+    monkeypatch.setattr("sys.argv", ["publish.py", name])
+    with pytest.raises(SystemExit):
+        publish.main()
+    assert "the licence of its data is not stated: no model of it" in capsys.readouterr().err
+    data = {recipes.read(ZOO / path.parent.name / "recipe.toml").data for path in PUBLISHED}
+    assert all(recipes.DATA[name].ABOUT.shared for name in data)
 
 
 def test_something_is_published():
