@@ -12,11 +12,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import runpy
 import tempfile
 import time
 from pathlib import Path
+
+from measuring import commit, machine
 
 from keras_attn import scoring, zoo
 from keras_attn.datasets import cmudict
@@ -24,17 +25,20 @@ from keras_attn.datasets import cmudict
 HERE = Path(__file__).parent
 ONE_BY_ONE = 200  # words, for the time of one
 BATCH = 32
+STEPS = ("encode", "step")
 KINDS = {
-    "ONNX": ("onnx", False, (".onnx",)),
-    "LiteRT": ("litert", False, (".tflite",)),
-    "LiteRT, 8 bits": ("litert", True, (".int8.tflite",)),
+    "ONNX": ("onnx", {}, (*STEPS, ".onnx")),
+    "ONNX, `whole=True`": ("onnx", {"whole": True}, ("greedy", ".onnx")),
+    "LiteRT": ("litert", {}, (*STEPS, ".tflite")),
+    "LiteRT, 8 bits": ("litert", {"int8": True}, (*STEPS, ".int8.tflite")),
 }
 PAGE = """# Other runtimes: what they lose and cost
 
 Made by `python benchmarks/formats.py`; the data is formats.json; {machine}.
 [attention.cmudict](../zoo/attention.cmudict/card.md) over {words:,} development words, greedily:
 LiteRT {batch} at a time for the rates of errors, and one for the time; `answer.py` searches, so
-that a step is a call from Python. "MB" is `encode` and `step`.
+that a step is a call from Python, but with `whole=True`, where `greedy.onnx` is all of it. "MB" is
+what is read: `encode` and `step`, or `greedy`.
 
 | runtime | MB | load, s | ms a word, one at a time | WER, % | PER, % | words that differ |
 |---|---|---|---|---|---|---|
@@ -53,24 +57,25 @@ def rates(hypotheses, references) -> dict:
 
 def measured(model, folder: Path, kind, sources, references, expected) -> dict:
     """Export and ask in one runtime."""
-    format, int8, ends = kind
-    paths = {size: folder / f"{format}.{size}.{int8}" / "1" for size in (1, BATCH)}
+    format, how, (*graphs, end) = kind
+    paths = {size: folder / f"{format}.{size}" / "1" for size in (1, BATCH)}
     for size, path in paths.items():
+        if path.exists():
+            continue
         fixed = {"batch_size": size} if format == "litert" else {}
         model.export(path, format, verbose=False, **fixed)
     answer = runpy.run_path(str(paths[1] / "answer.py"))["Model"]
     begun = time.perf_counter()
-    one = answer(paths[1], int8=int8)
+    one = answer(paths[1], **how)
     one.generate(["a"])
     loaded = time.perf_counter() - begun
     begun = time.perf_counter()
     for word in sources[:ONE_BY_ONE]:
         one.generate([word])
     each = (time.perf_counter() - begun) / ONE_BY_ONE
-    hypotheses = answer(paths[BATCH], int8=int8).generate(sources)
-    graphs = [paths[1] / f"{name}{end}" for name in ("encode", "step") for end in ends]
+    hypotheses = answer(paths[BATCH], **how).generate(sources)
     return {
-        "bytes": sum(os.path.getsize(graph) for graph in graphs),
+        "bytes": sum(os.path.getsize(paths[1] / f"{graph}{end}") for graph in graphs),
         "load_seconds": loaded,
         "ms_a_word": 1000 * each,
         "differ": sum(a != b for a, b in zip(hypotheses, expected, strict=True)),
@@ -111,7 +116,8 @@ def main():
         "differ": 0,
         **rates(expected, references),
     }
-    results = {"machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"}
+    about = machine()
+    results = {"machine": f"{about['cpu']}, {about['cores']} cores, commit {commit()}"}
     results |= {"words": len(sources), "runtimes": {"TensorFlow, `model.generate`": here}}
     with tempfile.TemporaryDirectory() as folder:
         for name, kind in KINDS.items():

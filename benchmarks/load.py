@@ -3,10 +3,11 @@
     python benchmarks/load.py MODEL.keras [--clients 32] [--seconds 60]
 
 The model is exported and served by `keras-attn serve` in a process of its own. Half of the clients
-ask by REST, half by gRPC, each as fast as it is answered: texts of mixed lengths, one to eight at a
-time, greedily, by beams, or what a target scores, and now and then something malformed. Every good
-answer is compared with the model's own, every bad request has to get the protocol's error, and
-memory may not go on growing. Results go to load.json and load.md beside this file.
+ask by REST, half by gRPC, each as fast as it is answered: texts of mixed lengths, empty, odd and
+too long ones among them, one to eight at a time, for all that a `Client` can ask, and now and then
+something malformed. Every good answer is compared with the model's own, every bad request has to
+get the protocol's error, and memory may not go on growing. Results go to load.json and load.md
+beside this file.
 """
 
 from __future__ import annotations
@@ -25,10 +26,12 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from measuring import machine
+from measuring import commit, machine
 
 HERE = Path(__file__).parent
 BEAM = 3
+DRAWN = {"temperature": 1.0, "top_k": 5}
+ODD = ["", " ", "\0", "a\0b", "🙂", "e\u0301", "\ufeffabc", "x" * 500, "ab " * 400, "</s>"]
 STEEPEST = 10  # MB a minute that memory may grow by in the second half
 PAGE = """# Load: what the local server bears
 
@@ -41,13 +44,13 @@ PAGE = """# Load: what the local server bears
 | good requests answered right | {right:,} of {good:,} |
 | texts in them | {texts:,}, {rate:,.0f} a second |
 | bad requests with the protocol's error | {refused:,} of {bad:,} |
-| what is no request, refused as HTTP says | {away:,} of {broken:,} |
+| no requests: refused by HTTP, hung up on by gRPC, the next one answered | {away:,} of {broken:,} |
 | clients that went on to the end | {done} of {clients} |
 | milliseconds a request, median / 99 % | {median:.1f} / {late:.1f} |
 | memory of the server, MB: after the first second / at the end / most | {first} / {last} / {most} |
 | and what it grows by in the second half, MB a minute | {slope:.1f} |
 
-A third of the good requests each are greedy, beams of {beam}, and scores.
+The good requests are, by turns of chance: {kinds}. {machine}, commit {commit}.
 """
 
 
@@ -64,7 +67,8 @@ def texts_of(model, number: int) -> list[str]:
     chance = np.random.default_rng(0)
     size = model.source.vocabulary_size
     rows = [chance.integers(4, size, chance.integers(1, 25)) for _ in range(number)]
-    return [model.source.detokenize([row]).numpy()[0].decode("utf-8", "replace") for row in rows]
+    plain = [model.source.detokenize([row]).numpy()[0].decode("utf-8", "replace") for row in rows]
+    return list(dict.fromkeys([*plain, *ODD]))
 
 
 def bad_requests(client, text):
@@ -77,24 +81,53 @@ def bad_requests(client, text):
     ]
 
 
+def answers_of(model, texts: list[str]) -> dict[str, dict]:
+    """Return what a model says of each text, by what is asked."""
+    seeds = list(range(len(texts)))
+    found = {
+        kind: model.generate(texts, return_scores=True, **options)
+        for kind, options in {
+            "greedy": {},
+            "beam": {"beam_size": BEAM},
+            "sample": DRAWN | {"seed": seeds},
+        }.items()
+    }
+    rows = {kind: list(zip(*both, strict=True)) for kind, both in found.items()}
+    rows["score"] = rows["greedy"]
+    rows["seed"] = seeds
+    rows["stream"] = [list(model.stream(text)) for text in texts]
+    if model.attends:
+        rows["attend"] = [shown.target_tokens for shown in model.attend(texts)]
+    return {
+        text: dict(zip(rows, row, strict=True))
+        for text, *row in zip(texts, *rows.values(), strict=True)
+    }
+
+
 def asked(client, kind: str, some: list[str], answers: dict) -> bool:
     """Ask for something, and return whether it is what the model itself says."""
-    expected = [answers[text][kind == "beam"] for text in some]
+    expected = [answers[text][kind] for text in some]
+    if kind == "stream":
+        return list(client.stream(some[0])) == expected[0]
+    if kind == "attend":
+        return [shown.target_tokens for shown in client.attend(some)] == expected
     texts, scores = (list(side) for side in zip(*expected, strict=True))
     if kind == "score":
         found = texts, client.score(some, texts)
     else:
-        options = {"beam_size": BEAM} if kind == "beam" else {}
+        options = {"greedy": {}, "beam": {"beam_size": BEAM}, "sample": DRAWN}[kind]
+        options |= {"seed": [answers[text]["seed"] for text in some]} if kind == "sample" else {}
         found = client.generate(some, return_scores=True, **options)
     return found[0] == texts and np.allclose(found[1], scores, rtol=1e-5, atol=1e-5)
 
 
-def ask(url, name, answers, until, counts, times, lock, seed):
+def ask(url, folder, answers, until, counts, times, lock, seed):
     """Be a client until a time."""
     from keras_attn.serving import Client, ServerError
 
-    client, chance = Client(url, name), random.Random(seed)
+    client, chance = Client(url, "model", folder=folder), random.Random(seed)
     texts = list(answers)
+    kinds = [kind for kind in answers[texts[0]] if kind != "seed"]
     here, mine = Counter(), []
     while time.perf_counter() < until:
         some = chance.sample(texts, chance.randint(1, 8))
@@ -115,7 +148,7 @@ def ask(url, name, answers, until, counts, times, lock, seed):
             here["good"] += 1
             here["texts"] += len(some)
             with contextlib.suppress(ServerError):
-                kind = chance.choice(("greedy", "beam", "score"))
+                kind = chance.choice(kinds)
                 here["right"] += asked(client, kind, some, answers)
         mine.append(time.perf_counter() - begun)
     with lock:
@@ -172,12 +205,7 @@ def served(path: Path):
 
 def run(model, clients: int, seconds: float) -> dict:
     """Load a server, and return what was counted."""
-    texts = list(dict.fromkeys(texts_of(model, 500)))
-    greedy, beams = (
-        zip(*model.generate(texts, return_scores=True, beam_size=size), strict=True)
-        for size in (1, BEAM)
-    )
-    answers = dict(zip(texts, zip(greedy, beams, strict=True), strict=True))
+    answers = answers_of(model, texts_of(model, 500))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model"
         model.export(path / "1", beam_size=BEAM, verbose=False)
@@ -186,7 +214,7 @@ def run(model, clients: int, seconds: float) -> dict:
         until = time.perf_counter() + seconds
         threads = [
             threading.Thread(
-                target=ask, args=(urls[i % 2], "model", answers, until, counts, times, lock, i)
+                target=ask, args=(urls[i % 2], path / "1", answers, until, counts, times, lock, i)
             )
             for i in range(clients)
         ]
@@ -207,7 +235,8 @@ def run(model, clients: int, seconds: float) -> dict:
         "late": 1e3 * float(np.quantile(times, 0.99)),
         "memory": used,
         "slope": 60 * float(np.polyfit(range(len(used) // 2), used[-(len(used) // 2) :], 1)[0]),
-        "beam": BEAM,
+        "kinds": [kind for kind in next(iter(answers.values())) if kind != "seed"],
+        "commit": commit(),
         "weights": model.count_params(),
         "machine": machine(),
     }
@@ -216,7 +245,9 @@ def run(model, clients: int, seconds: float) -> dict:
 def page(found: dict) -> str:
     """Return the page of the counts."""
     return PAGE.format(
-        **found,
+        **{key: value for key, value in found.items() if key not in ("kinds", "machine")},
+        kinds=", ".join(found["kinds"]),
+        machine=found["machine"]["cpu"],
         away=found["turned away"],
         done=found["clients done"],
         rate=found["texts"] / found["seconds"],

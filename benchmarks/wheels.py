@@ -19,6 +19,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from measuring import commit
+
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 BUILD = ROOT / "build" / "wheels"
@@ -83,10 +85,11 @@ def oldest(results: dict) -> dict:
     return found
 
 
-def save(results: dict) -> None:
-    """Write both files."""
+def save(results: dict, commits: dict) -> None:
+    """Write both files; `commits` are those that each architecture was exported by."""
     machine = f"{platform.machine()}, Python {platform.python_version()}"
     found = {"command": "python benchmarks/wheels.py", "machine": machine, "failed": results}
+    found["commits"] = commits
     RESULTS.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
     OLDEST.write_text(json.dumps(oldest(results), indent=1) + "\n")
 
@@ -102,14 +105,16 @@ def main() -> None:
     names = given.names or zoo.names()
     if unknown := sorted(set(names) - set(zoo.names())):
         parser.error(f"NAME: expected names of the zoo, got {', '.join(unknown)}.")
-    results = json.loads(RESULTS.read_text())["failed"] if RESULTS.exists() else {}
+    before = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    results, commits = before.get("failed", {}), before.get("commits", {})
     for name in names:
         path = exported(name)
         for version in given.versions:
             wrong = asked(path, version)
             results.setdefault(name, {})[version] = wrong
             print(f"{name:28} {version:8} {wrong or 'passes'}", flush=True)
-        save(results)
+        commits[name] = commit()
+        save(results, commits)
 
 
 if __name__ == "__main__":

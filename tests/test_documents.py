@@ -231,6 +231,24 @@ def test_pages_are_what_their_scripts_make_of_the_data(name, monkeypatch):
     assert importlib.import_module(name).page(results) == (ROOT / MEASURED[name]).read_text()
 
 
+def test_what_is_told_of_the_larger_model_of_cmudict_is_so():
+    found = {
+        name: json.loads((ROOT / "zoo" / name / "results.json").read_text())["runs"]["0"]
+        for name in ("attention.cmudict", "attention.cmudict_best")
+    }
+    plain, best = found.values()
+    notes = (ROOT / "zoo" / "attention.cmudict_best" / "notes.md").read_text()
+    assert best["weights"] <= 2_500_000 and 0.7 < plain["weights"] / best["weights"] < 0.78
+    assert len(best["log"]) == len(plain["log"]) + 10
+    wrong, edits = (best["measured"][key] for key in ("sequence_error_rate", "token_error_rate"))
+    assert wrong > 0.225 and edits > 0.053 and "does not" in notes
+    assert abs(wrong - plain["measured"]["sequence_error_rate"]) < 0.003  # level
+    perplexities = [run["log"][run["best_epoch"] - 1]["val_perplexity"] for run in found.values()]
+    assert "{:.2f} to {:.2f} a phoneme".format(*perplexities) in notes
+    assert 0.9 < best["fitted"]["exact_match"] < 0.95 and 0.74 < 1 - wrong < 0.77
+    assert "attention.cmudict_best" not in zoo.names(weights=True)
+
+
 def test_what_was_wanted_stands_beside_what_was_measured(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     targets = importlib.import_module("targets")

@@ -152,8 +152,8 @@ FOLDING_OPS = TEXT_OPS | {"CaseFoldUTF8"}
 
 # What int32 does in loops, in host memory: sizes and counters, as tokens and scores are none.
 OF_SIZES = set(
-    "AddV2 BroadcastTo Equal ExpandDims FloorDiv GreaterEqual Identity Less Maximum Minimum Mul "
-    "Pack Range Reshape Shape StridedSlice Sub Unpack".split()
+    "AddV2 BroadcastTo ConcatV2 Equal ExpandDims FloorDiv GreaterEqual Identity Less Maximum "
+    "Minimum Mul Pack Range Reshape Shape StridedSlice Sub Unpack".split()
 )
 
 
