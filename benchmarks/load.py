@@ -35,7 +35,7 @@ ODD = ["", " ", "\0", "a\0b", "🙂", "e\u0301", "\ufeffabc", "x" * 500, "ab " *
 STEEPEST = 10  # MB a minute that memory may grow by in the second half
 PAGE = """# Load: what the local server bears
 
-`keras-attn serve` of a model of {weights:,} weights, on loopback; {clients} clients for
+`keras-attn serve --warm-up` of a model of {weights:,} weights, on loopback; {clients} clients for
 {seconds:g} s, half of them by REST, half by gRPC, each as fast as it is answered, on the same
 {cores} cores as the server. Made by `benchmarks/load.py`; the data is load.json.
 
@@ -193,7 +193,7 @@ def noise(url: str, chance: random.Random) -> bool:
 def served(path: Path):
     """Start the server; return its process and URLs."""
     command = [sys.executable, "-m", "keras_attn_cli", "serve", str(path)]
-    command += ["--rest-port", "0", "--grpc-port", "0"]
+    command += ["--rest-port", "0", "--grpc-port", "0", "--warm-up"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     for line in process.stderr:
         if line.startswith("REST "):
