@@ -39,6 +39,7 @@ test: lint types
 
 # What takes too long for every change: contracts and exports over every name, and more options.
 evidence: $(INSTALLED)
+	"$(BIN)/python" benchmarks/evidence.py begin
 	KERAS_ATTN_EVIDENCE=1 "$(BIN)/python" -m pytest -n 2 --dist worksteal tests/contracts tests/zoo/test_registry.py \
 		tests/serving/test_interrupted.py tests/serving/test_placement.py tests/models/test_frozen.py tests/models/test_folding.py tests/models/test_unrolling.py \
 		tests/models/test_seq2seq.py tests/models/test_stepping.py tests/kernels/test_attending.py tests/training/test_losses.py tests/training/test_runs.py \

@@ -1,9 +1,10 @@
 """What `make evidence` found, kept: how many tests passed, where, when and of which commit.
 
+    python benchmarks/evidence.py begin      before the tests
     python benchmarks/evidence.py REPORT.xml
 
 REPORT.xml is what pytest writes with --junitxml. Goes to evidence.json and evidence.md beside this
-file, unless a test failed.
+file, unless a test failed, or the code is another one than when they began.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from xml.etree import ElementTree
 
 from measuring import HERE, commit, machine
 
+BEGUN = HERE.parent / "build" / "evidence.commit"
 PAGE = """# Evidence: every name of the zoo, and what takes long
 
 `make evidence` passed on {when}, of commit {commit}: {passed:,} tests passed, {skipped} were
@@ -70,8 +72,15 @@ def page(results: dict) -> str:
 def main() -> None:
     """Keep it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("report", type=Path)
-    results = counted(parser.parse_args().report) | {
+    parser.add_argument("report", type=Path, help="or begin")
+    report = parser.parse_args().report
+    if str(report) == "begin":
+        BEGUN.parent.mkdir(exist_ok=True)
+        BEGUN.write_text(commit())
+        return
+    if BEGUN.read_text() != commit():
+        raise SystemExit(f"the tests began with commit {BEGUN.read_text()}, now it is {commit()}")
+    results = counted(report) | {
         "when": datetime.now(UTC).strftime("%Y-%m-%d"),
         "commit": commit(),
         "machine": machine(),

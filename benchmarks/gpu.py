@@ -198,13 +198,13 @@ def main():
             targets = found.pop("targets", [])
             same = [a == b for a, b in zip(targets, expected, strict=False)]
             differing = [text for text, equal in zip(texts, same, strict=False) if not equal]
-            times = medians(found)
+            times, tf32 = medians(found), asked(path, texts, {})
             said = {
                 "texts": len(texts),
                 "equal": sum(same),
                 "ties": ties(model, differing),
                 "median": times,
-                "median_with_tf32": medians(tf32 := asked(path, texts, {})),
+                "median_with_tf32": medians(tf32),
                 "tf32": {key: tf32[key] for key in ("failed",) if key in tf32},
                 "check": checked(path),
                 "ran": traced(path, texts[:32]),

@@ -5,7 +5,8 @@
 The model is exported and served by `keras-attn serve` in a process of its own. Half of the clients
 ask by REST, half by gRPC, each as fast as it is answered: texts of mixed lengths, empty, odd and
 too long ones among them, one to eight at a time, for all that a `Client` can ask, and now and then
-something malformed. Every good answer is compared with the model's own, every bad request has to
+something malformed. Every good answer is compared with the model's own (of `attend` the tokens),
+every bad request has to
 get the protocol's error, and memory may not go on growing. Results go to load.json and load.md
 beside this file.
 """
@@ -145,10 +146,11 @@ def ask(url, folder, answers, until, counts, times, lock, seed):
             refused = (broken if url.startswith("http") else noise)(url, chance)
             here["turned away"] += refused and asked(client, "greedy", some, answers)
         else:
+            kind = chance.choice(kinds)
+            some = some[:1] if kind == "stream" else some
             here["good"] += 1
             here["texts"] += len(some)
             with contextlib.suppress(ServerError):
-                kind = chance.choice(kinds)
                 here["right"] += asked(client, kind, some, answers)
         mine.append(time.perf_counter() - begun)
     with lock:

@@ -323,7 +323,7 @@ def close_to(found, expected, name):
 def as_merged(requests):
     """Join tensors of several requests, each padded by its first element to the largest.
 
-    A server refuses all of them if one has none, and so has nothing to be padded with.
+    A server refuses all of them if one has rows of nothing, which cannot be padded so.
     """
     joined = {}
     for name in requests[0]:

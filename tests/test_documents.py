@@ -301,3 +301,18 @@ def test_evidence_is_kept_if_all_of_it_passed(tmp_path, monkeypatch):
     report.write_text("<testsuites/>")
     with pytest.raises(SystemExit, match="no test passed"):
         evidence.counted(report)
+    report.write_text(f"<testsuite time='60'>{one}/></testsuite>")
+    monkeypatch.setattr(evidence, "HERE", tmp_path)
+    monkeypatch.setattr(evidence, "BEGUN", tmp_path / "build" / "evidence.commit")
+    commits = iter(["abc", "abc+", "abc+", *["abc"] * 3])
+    monkeypatch.setattr(evidence, "commit", lambda: next(commits))
+    monkeypatch.setattr("sys.argv", ["evidence.py", "begin"])
+    evidence.main()
+    monkeypatch.setattr("sys.argv", ["evidence.py", str(report)])
+    with pytest.raises(SystemExit, match="began with commit abc, now it is abc+"):
+        evidence.main()
+    evidence.main()
+    page = (tmp_path / "evidence.md").read_text()
+    assert page == evidence.page(json.loads((tmp_path / "evidence.json").read_text()))
+    assert "of commit abc: 1 tests passed, 0 were" in " ".join(page.split())
+    assert "| tests/a/test_b.py | 1 |" in page

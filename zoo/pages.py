@@ -246,6 +246,7 @@ def card(name: str, of: Results) -> str:
         f"**Data.** {about.title}. Home: {about.home}. Licence: {about.licence}"
         f"{notice(recipe)}.\n\n",
         limits(recipe),
+        taught(recipe),
         f"## Results\n\n{measured(name, of)}\n\n",
         trained_again(name, of),
         f"![learning](../{group(name)}_learning.png)\n"
@@ -300,6 +301,12 @@ def limits(recipe: recipes.Recipe) -> str:
         "It can copy them." if "copy" in recipe.architecture and UNKNOWN[kinds["source"]] else "",
     ]
     return f"**Limits.** {' '.join(filter(None, told))}\n\n"
+
+
+def taught(recipe: recipes.Recipe) -> str:
+    """Return whom a model learnt from, or nothing."""
+    teachers = [f"[{name}](../{name}/card.md)" for name in recipe.training.get("teacher", [])]
+    return f"**Teachers.** {', '.join(teachers)}.\n\n" if teachers else ""
 
 
 def looked(name: str) -> str:
@@ -449,6 +456,13 @@ def axes_of(title: str, x: str, y: str):
     return figure, axes
 
 
+def curve(run: dict) -> list[float]:
+    """Return what is drawn of each epoch: BLEU, or the percentage of wrong sources."""
+    if kind_of(run) == "BLEU":
+        return [entry["val_bleu"] for entry in run["log"]]
+    return [100 * (1 - entry["val_exact_match"]) for entry in run["log"]]
+
+
 def draw(data: str, found: dict[str, Results]) -> None:
     """Draw learning curves, and what is right by length, of the models of a data set."""
     runs = {name: next(iter(of["runs"].values())) for name, of in found.items()}
@@ -456,13 +470,11 @@ def draw(data: str, found: dict[str, Results]) -> None:
     translates = kind == "BLEU"
     shown = "BLEU of development" if translates else "development sources wrong, %"
     figure, axes = axes_of(f"{data}: learning, first runs", "epoch", shown)
-    least = 100.0
-    for name, run in runs.items():
-        wrong = [100 * (1 - entry["val_exact_match"]) for entry in run["log"]]
-        curve = [entry["val_bleu"] for entry in run["log"]] if translates else wrong
-        least = min(least, *curve)
-        axes.plot(range(1, len(curve) + 1), curve, marker=".", label=label(name))
+    curves = {name: curve(run) for name, run in runs.items()}
+    for name, points in curves.items():
+        axes.plot(range(1, len(points) + 1), points, marker=".", label=label(name))
     if not translates:
+        least = min(map(min, curves.values()))
         axes.set_yscale("symlog", linthresh=1)  # a model may have none wrong
         axes.set_yticks(TICKS, map(str, TICKS))
         axes.set_ylim(0 if least < 1 else 0.8 * least, 110)

@@ -120,7 +120,7 @@ def main() -> None:
     directory = given.data_dir and str(Path(given.data_dir).resolve())
     about = recipes.DATA[recipes.read(HERE / name / "recipe.toml").data].ABOUT
     if not about.shared:
-        parser.error(f"NAME: the licence of its data is {about.licence}: no model of it is given.")
+        parser.error(f"NAME: of data whose licence is {about.licence} no model is given away.")
     results = train.load(name)
     if str(seed) not in results["runs"]:
         parser.error(f"NAME: {name} has no results of seed {seed}; run python zoo/train.py {name}.")

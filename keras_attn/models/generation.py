@@ -298,7 +298,8 @@ class Generation:
         """
         source = inputs.texts("source", source) if inputs.is_text(source) else source
         expected, owners = self._references(source, target)
-        asked, places = _once(source) if isinstance(source, list) and not options else (source, ...)
+        once = isinstance(source, list) and not options
+        asked, places = _once(source) if once else (source, slice(None))
         found = self._searched(
             asked, self._source_rows(asked), batch_size, _best_alone(options), aligned=False
         ).token_ids[:, 0][places]

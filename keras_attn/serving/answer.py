@@ -115,11 +115,22 @@ class Model:
             if whole:
                 raise ValueError("whole: only ONNX's graphs come with a whole search.")
             graph, end = _litert, ".int8.tflite" if int8 else ".tflite"
-        self.encode, self.step = (graph(self.folder / f"{x}{end}") for x in ("encode", "step"))
-        self._searched = self._by_steps
+        self._graph = lambda name: graph(self.folder / f"{name}{end}")
         if whole:
-            self.greedy = graph(self.folder / f"greedy{end}")
-            self._searched = self._at_once
+            self.greedy, self._searched = self._graph("greedy"), self._at_once
+        else:
+            self._searched = self._by_steps
+            _ = self.encode, self.step  # says now if they are missing
+
+    @functools.cached_property
+    def encode(self) -> Callable:
+        """The graph of that name."""
+        return self._graph("encode")
+
+    @functools.cached_property
+    def step(self) -> Callable:
+        """The graph of that name."""
+        return self._graph("step")
 
     @functools.cached_property
     def source(self) -> Vocabulary:

@@ -390,7 +390,10 @@ class _Local:
 
 def _here(url: str) -> bool:
     """Return whether a server is on this machine, which is asked past any proxy."""
-    host = urllib.parse.urlsplit(url).hostname or ""
+    try:
+        host = urllib.parse.urlsplit(url).hostname or ""
+    except ValueError as error:
+        raise ValueError(f"url: {url!r}: {error}.") from error
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -187,7 +187,7 @@ def _to_litert(path: Path, function: Any, model: Any) -> None:
 
 
 def _inexpressible(format: str, path: Path, error: Exception) -> ValueError:
-    reason = str(error).partition("\n")[0]
+    reason = str(error).partition("\n")[0] or type(error).__name__
     return ValueError(f"format: {format} cannot express {path.name!r}: {reason}")
 
 

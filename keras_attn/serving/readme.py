@@ -41,10 +41,10 @@ in the container:
 and for several models, in place of `MODEL_NAME`, a file with an entry for each folder, such as
 `--model_config_file=/models/{name}/models.config`. The binary takes the same
 options, with paths of this machine; a `base_path` has to be absolute. A request is answered alike
-alone and in a batch. Then one of more sources than `max_batch_size` is refused, and so is one with
-no source or, to `ids`, `encode` and `step`, with rows of no ids, which has nothing to be padded
-with; what cannot be merged may take the requests that it came with along. The server runs the
-requests of `tf_serving_warmup_requests` before it answers the first one.
+alone and in a batch. With batching on, one of more sources than `max_batch_size` is refused; and
+one that the server cannot merge, of another rank or with rows of no ids, may fail with the others
+of its batch. The server runs the requests of `tf_serving_warmup_requests` before it answers the
+first one.
 
 ## Ask it
 

@@ -116,7 +116,8 @@ def started(servable: Servable, host: str, port: int, max_bytes: int) -> tuple[A
     try:
         bound = server.add_insecure_port(f"{bracketed(host)}:{port}")
     except RuntimeError as error:
-        raise OSError(f"grpc_port: cannot listen on {host}:{port}: {error}") from error
+        at = f"{bracketed(host)}:{port}"
+        raise OSError(f"grpc_port: cannot listen on {at}: {error}") from error
     server.start()
     return server, bound
 

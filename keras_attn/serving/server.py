@@ -54,7 +54,8 @@ class Server:
         try:
             self._http = _Http((host, rest_port), _handler(servable, max_bytes))
         except OSError as error:
-            raise OSError(f"rest_port: cannot listen on {host}:{rest_port}: {error}") from error
+            at = f"{rpc.bracketed(host)}:{rest_port}"
+            raise OSError(f"rest_port: cannot listen on {at}: {error}") from error
         self.rest_port = self._http.server_address[1]
         self.grpc_port: int | None = None
         self._grpc = None

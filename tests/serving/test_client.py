@@ -64,17 +64,35 @@ def test_a_stream_stays_with_one_version(both):
 
 def test_a_server_on_this_machine_is_asked_past_any_proxy(served, monkeypatch):
     model, urls, _ = served
+    asked = []
+
+    class Proxy(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):  # noqa: N802
+            asked.append(self.path)
+            self.send_error(502)
+
+        def log_message(self, *_):
+            pass
+
+    proxy = http.server.HTTPServer(("127.0.0.1", 0), Proxy)
+    threading.Thread(target=proxy.serve_forever, daemon=True).start()
     for name in ("http_proxy", "HTTP_PROXY", "grpc_proxy", "all_proxy"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")  # where nobody answers
-    monkeypatch.delenv("no_proxy", raising=False)
+        monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.server_port}")
+    for name in ("no_proxy", "NO_PROXY", "no_grpc_proxy"):
+        monkeypatch.delenv(name, raising=False)
     for url in urls:
         assert Client(url, "letters").generate(["abc"]) == model.generate(["abc"])
     for url in ("http://127.8.9.1:1", "http://localhost:1", "grpc://[::1]:1"):
         assert client._here(url)
     for url in ("http://10.0.0.1:1", "http://localhost.example:1", "grpc://example:1", "http://"):
         assert not client._here(url)
-    with pytest.raises(ServerError, match="UNAVAILABLE"):
-        Client("http://10.1.1.1:1", "letters", timeout=5).generate("abc")  # by the proxy
+    assert asked == []
+    with pytest.raises(ServerError):
+        Client("http://example.invalid:1", "letters").generate("abc")
+    assert asked == ["http://example.invalid:1/v1/models/letters:predict"]
+    proxy.shutdown()
+    with pytest.raises(ValueError, match=r"url: 'http://\[::1:85': Invalid IPv6"):
+        Client("http://[::1:85", "letters")
 
 
 def test_the_newest_version_is_found(both):

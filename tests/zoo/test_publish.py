@@ -142,7 +142,7 @@ def test_what_may_not_be_given_away_is_not_published(publish, monkeypatch, capsy
     monkeypatch.setattr("sys.argv", ["publish.py", name])
     with pytest.raises(SystemExit):
         publish.main()
-    assert "the licence of its data is not stated: no model of it" in capsys.readouterr().err
+    assert "of data whose licence is not stated no model is given away" in capsys.readouterr().err
     data = {recipes.read(ZOO / path.parent.name / "recipe.toml").data for path in PUBLISHED}
     assert all(recipes.DATA[name].ABOUT.shared for name in data)
 
