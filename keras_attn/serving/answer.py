@@ -115,22 +115,10 @@ class Model:
             if whole:
                 raise ValueError("whole: only ONNX's graphs come with a whole search.")
             graph, end = _litert, ".int8.tflite" if int8 else ".tflite"
-        self._graph = lambda name: graph(self.folder / f"{name}{end}")
-        if whole:
-            self.greedy, self._searched = self._graph("greedy"), self._at_once
-        else:
-            self._searched = self._by_steps
-            _ = self.encode, self.step  # says now if they are missing
-
-    @functools.cached_property
-    def encode(self) -> Callable:
-        """The graph of that name."""
-        return self._graph("encode")
-
-    @functools.cached_property
-    def step(self) -> Callable:
-        """The graph of that name."""
-        return self._graph("step")
+        self._graph = functools.cache(lambda name: graph(self.folder / f"{name}{end}"))
+        self._searched = self._at_once if whole else self._by_steps
+        for name in ("greedy",) if whole else ("encode", "step"):
+            self._graph(name)  # says now if it is missing
 
     @functools.cached_property
     def source(self) -> Vocabulary:
@@ -189,7 +177,7 @@ class Model:
         return [i if PAD < i < limit else UNK for i in ids]
 
     def _at_once(self, sources):
-        found = self.greedy(source_ids=_padded(sources))
+        found = self._graph("greedy")(source_ids=_padded(sources))
         rows = ([i for i in row if i != PAD] for row in found["target_ids"].tolist())
         return list(zip(rows, found["score"].tolist(), strict=True))
 
@@ -207,11 +195,11 @@ class Model:
         """Yield the tokens (B,) of every step and their log p, until all targets have ended."""
         rows = [*sources, *([] for _ in range((self.rows or len(sources)) - len(sources)))]
         source_ids = _padded(rows)
-        given = self.encode(source_ids=source_ids)
+        given = self._graph("encode")(source_ids=source_ids)
         empty = source_ids[:, 0] == EOS
         token, ended = np.full(len(rows), BOS, np.int32), np.arange(len(rows)) >= len(sources)
         for _ in range(self.max_target):
-            found = self.step(token=token, **given)
+            found = self._graph("step")(token=token, **given)
             given |= {k.removeprefix("next_"): x for k, x in found.items() if k.startswith("next_")}
             log_p = _log_softmax(found["logits"].astype(np.float64))
             log_p[:, [PAD, BOS]] = -np.inf
