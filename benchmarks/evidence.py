@@ -22,9 +22,9 @@ from measuring import HERE, commit, machine
 BEGUN = HERE.parent / "build" / "evidence.commit"
 PAGE = """# Evidence: every name of the zoo, and what takes long
 
-`make evidence` passed on {when}, of commit {commit}: {passed:,} tests passed, {skipped} were
-skipped, in {minutes:.0f} minutes; {machine}; TensorFlow {tensorflow}, Keras {keras}. The data is
-evidence.json.
+The tests of `make evidence` passed on {when}, of commit {commit}: {passed:,} passed, {skipped} were
+skipped, in {minutes:.0f} minutes; {machine}; TensorFlow {tensorflow}, Keras {keras}.
+The data is evidence.json.
 
 | tests | passed |
 |---|---|

@@ -1,13 +1,13 @@
 """What exports are: size, time to load and to answer, and what of them a GPU would run.
 
-    python benchmarks/exports.py [NAME ...]            times, sizes, kernels; let nothing else run
-    python benchmarks/exports.py [NAME ...] --placer   where TensorFlow's placer puts every node
-    python benchmarks/exports.py --shipped             the exports in saved_models
+    python benchmarks/exports.py [NAME ...]    of the zoo; let nothing else run
+    python benchmarks/exports.py --shipped     the exports in saved_models
 
 Every architecture of the zoo, at its default size with the vocabulary of dates, untrained, is
-exported; loaded and asked through TensorFlow's C API in a process without Python's TensorFlow; and
-its operations are looked up among the kernels that TensorFlow has for GPUs. Results go to
-exports.json beside this file and to docs/exports.md.
+exported; loaded and asked through TensorFlow's C API in a process without Python's TensorFlow; its
+operations are looked up among the kernels that TensorFlow has for GPUs; and TensorFlow's placer is
+asked where it would put every node. Results go to exports.json beside this file and to
+docs/exports.md.
 """
 
 from __future__ import annotations
@@ -18,21 +18,24 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
+
+from measuring import commit, machine
 
 HERE = Path(__file__).parent
 SAVED_MODELS = HERE.parent / "saved_models"
 DOCS = HERE.parent / "docs" / "exports.md"
 OF_IDS = ("ids", "ids_beam", "encode", "step")
+OF_TEXTS = ("serving_default", "beam", "options", "sample", "score", "attend")
 TEXTS = {"dates": "29. Mai 1975", "cmudict": "throughout"}
-SIGNATURES = (*OF_IDS, "serving_default", "beam", "options", "sample", "score")
 PAGE = """# Exports: what they weigh, how soon they answer, and what a GPU would run
 
 Every architecture at its default size, with the vocabularies of dates, untrained. "First" and
 "later" are milliseconds of one text of 12 characters through `serving_default`, in a process
 without Python's TensorFlow, by TensorFlow's C API; later ones are a median of 20. An untrained
-model ends where it happens to, behind one token or {steps}.
-{machine}. Made by `benchmarks/exports.py`; the data is benchmarks/exports.json.
+model ends where it happens to, behind one token or {steps}. Made by `benchmarks/exports.py`; the
+data is benchmarks/exports.json.
 
 ## Trained models
 
@@ -45,6 +48,8 @@ of the first answer and of later ones (the median of 20). {shipped_on}.
 
 ## Architectures
 
+{measured_on}.
+
 | architecture | weights | graph, MB | weights, MB | export, s | load, s | first, ms | later, ms |
 |---|---|---|---|---|---|---|---|
 {sizes}
@@ -52,15 +57,19 @@ of the first answer and of later ones (the median of 20). {shipped_on}.
 ## Kernels
 
 Nodes of a signature, functions and loops included, by what TensorFlow {tensorflow} has for them:
-kernels that compute on GPUs; kernels for GPUs that compute in host memory, as most of int32 do; and
-kernels for CPUs alone. No loop has one of the last kind, and no node is pinned to a device.
+kernels that compute on GPUs / kernels for GPUs that compute in host memory, as most of int32 do /
+kernels for CPUs alone, which are those of texts. No loop has one of the last kind, and no node is
+pinned to a device.
 
-| architecture | `ids`: GPU / host / CPU | `serving_default`: the same | placed on GPU / CPU |
-|---|---|---|---|
 {kernels}
 
-The last column is where TensorFlow's own placer puts the nodes of `ids`, loops lowered, given a GPU
-(`keras-attn inspect --placer`); what is left on the CPU are the texts of error messages.
+## Places
+
+Nodes that TensorFlow's own placer puts on a GPU / on the CPU, given both, loops lowered
+(`keras-attn inspect --placer`). What of `ids`, `ids_beam`, `encode` and `step` is left on the CPU
+are the texts of error messages.
+
+{places}
 """
 RUN = """
 import json, sys, time
@@ -94,17 +103,14 @@ def built(name: str):
     return zoo.build(name, source=source, target=target)
 
 
-def placed(name: str) -> dict:
+def placed(path: Path, signatures: Iterable[str]) -> dict:
     """Return how many nodes of each signature are placed where, given a GPU."""
     from keras_attn.serving import placement
 
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "1"
-        built(name).export(path, verbose=False)
-        places = placement.placed(path, SIGNATURES)
+    places = placement.placed(path, list(signatures))
     for key in OF_IDS:  # of what has no texts, only those of error messages stay on the CPU
         on_cpu = set(places[key].get("CPU:0", ()))
-        assert on_cpu <= {"Const"}, (name, key, on_cpu)
+        assert on_cpu <= {"Const"}, (key, on_cpu)
     return {
         key: {device: sum(ops.values()) for device, ops in devices.items()}
         for key, devices in places.items()
@@ -142,6 +148,7 @@ def measured(name: str) -> dict:
         seconds = time.perf_counter() - begun
         times = asked(path, TEXTS["dates"])
         found = inspection.inspect(path)
+        places = placed(path, found.operations)
     files = found.files
     looped = {
         op.op
@@ -160,44 +167,66 @@ def measured(name: str) -> dict:
             key: {kind: inspection.total(counted, kind) for kind in inspection.KINDS}
             for key, counted in found.operations.items()
         },
-        "places": {},
+        "places": places,
         "steps": model.max_target,
         "tensorflow": found.tensorflow,
+        "measured": here(),
     }
+
+
+def here() -> str:
+    """Return the machine and the commit."""
+    about = machine()
+    return f"{about['cpu']}, {about['cores']} cores, commit {commit()}"
+
+
+def rows(models: dict, cell: Callable[[dict, str], str]) -> str:
+    """Return two tables with a row an architecture: signatures of ids, and those of texts."""
+    tables = []
+    for signatures in (OF_IDS, OF_TEXTS):
+        head = ["architecture", *(f"`{name}`" for name in signatures)]
+        lines = [head, ["---"] * len(head)]
+        for name, found in models.items():
+            cells = (cell(found, key) if key in found["kernels"] else "" for key in signatures)
+            lines.append([f"`{name}`", *cells])
+        tables.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
+    return "\n\n".join(tables)
+
+
+def kernels(found: dict, signature: str) -> str:
+    """Return a cell: how many nodes have which kernels."""
+    counted = found["kernels"][signature]
+    return " / ".join(str(counted[kind]) for kind in ("gpu", "gpu in host memory", "cpu only"))
+
+
+def places(found: dict, signature: str) -> str:
+    """Return a cell: how many nodes are placed where."""
+    counted = found["places"][signature]
+    return " / ".join(str(counted.get(device, 0)) for device in ("GPU:0", "CPU:0"))
 
 
 def page(results: dict) -> str:
     """Return the results as Markdown."""
-    sizes, kernels = [], []
-    trained = [
+    models = results["models"]
+    shipped = [
         f"| `{name}` | {found['bytes'] / 1e6:.1f} | {found['load']:.2f} | {found['first']:.0f} | "
         f"{found['later']:.1f} | `{found['text']}` | `{found['answer']}` |"
         for name, found in results["shipped"].items()
     ]
-    for name, found in results["models"].items():
-        sizes.append(
-            f"| `{name}` | {found['weights']:,} | {found['graph_bytes'] / 1e6:.1f} | "
-            f"{found['weight_bytes'] / 1e6:.1f} | {found['export']:.1f} | {found['load']:.2f} | "
-            f"{found['first']:.0f} | {found['later']:.1f} |"
-        )
-        counts = [
-            " / ".join(
-                str(found["kernels"][key][kind])
-                for kind in ("gpu", "gpu in host memory", "cpu only")
-            )
-            for key in ("ids", "serving_default")
-        ]
-        placed = found["places"].get("ids", {})
-        where = " / ".join(str(placed.get(device, 0)) for device in ("GPU:0", "CPU:0"))
-        kernels.append(f"| `{name}` | {counts[0]} | {counts[1]} | {where if placed else ''} |")
-    first = next(iter(results["models"].values()))
+    sizes = [
+        f"| `{name}` | {found['weights']:,} | {found['graph_bytes'] / 1e6:.1f} | "
+        f"{found['weight_bytes'] / 1e6:.1f} | {found['export']:.1f} | {found['load']:.2f} | "
+        f"{found['first']:.0f} | {found['later']:.1f} |"
+        for name, found in models.items()
+    ]
     return PAGE.format(
-        steps=first["steps"],
-        tensorflow=first["tensorflow"],
-        machine=results["machine"],
+        steps=max(found["steps"] for found in models.values()),
+        tensorflow=", ".join(sorted({found["tensorflow"] for found in models.values()})),
+        measured_on="; ".join(sorted({found["measured"] for found in models.values()})),
         sizes="\n".join(sizes),
-        kernels="\n".join(kernels),
-        shipped="\n".join(trained),
+        kernels=rows(models, kernels),
+        places=rows(models, places),
+        shipped="\n".join(shipped),
         shipped_on=results["shipped_on"],
     )
 
@@ -210,35 +239,25 @@ def save(file: Path, results: dict) -> None:
 
 def main():
     """Measure, and write the results."""
-    from measuring import machine
-
     from keras_attn import zoo
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME")
-    parser.add_argument("--placer", action="store_true", help="of what has been measured")
     parser.add_argument("--shipped", action="store_true", help="the exports in saved_models")
     given = parser.parse_args()
-    file, of = HERE / "exports.json", machine()
-    here = f"{of['cpu']}, {of['cores']} cores"
-    results = {"models": {}, "machine": here, "shipped": {}, "shipped_on": here}
+    file = HERE / "exports.json"
+    results = {"models": {}, "shipped": {}, "shipped_on": ""}
     if file.exists():
         results |= json.loads(file.read_text())
     if given.shipped:
-        results |= {"shipped": shipped(), "shipped_on": here}
-        save(file, results)
+        save(file, results | {"shipped": shipped(), "shipped_on": here()})
         return
-    results["machine"] = here
     for name in given.names or zoo.names():
-        if given.placer:
-            results["models"][name]["places"] = placed(name)
-        else:
-            results["models"][name] = measured(name)
-        results["models"] = dict(sorted(results["models"].items()))
+        found = measured(name)
+        results["models"] = dict(sorted({**results["models"], name: found}.items()))
         save(file, results)
-        print(
-            name, {k: v for k, v in results["models"][name].items() if k != "kernels"}, flush=True
-        )
+        told = {key: found[key] for key in found if key not in ("kernels", "places")}
+        print(name, told, flush=True)
 
 
 if __name__ == "__main__":

@@ -39,8 +39,8 @@ RESULTS = json.loads((ROOT / "zoo" / "variants_on_dates.json").read_text())
 MEASURED = {
     name: f"benchmarks/{name}.md"
     for name in (
-        *("corpus", "costs", "decoding", "formats", "learning", "load", "search", "soak"),
-        "starting",
+        *("corpus", "costs", "decoding", "evidence", "formats", "learning", "load", "search"),
+        *("soak", "starting"),
     )
 } | {"exports": "docs/exports.md"}
 
