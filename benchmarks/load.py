@@ -6,8 +6,9 @@ The model is exported and served by `keras-attn serve` in a process of its own. 
 ask by REST, half by gRPC, each as fast as it is answered: texts of mixed lengths, empty, odd and
 too long ones among them, one to eight at a time, for all that a `Client` can ask, and now and then
 something malformed. Every good answer is compared with the model's own (of `attend` the tokens),
-every bad request has to get the protocol's error, and memory may not go on growing. Results go to
-load.json and load.md beside this file.
+every bad request has to get the protocol's error, and memory may not go on growing. It does for the
+first one or two thousand requests, which a fast machine answers in half a minute: measure for
+minutes there. Results go to load.json and load.md beside this file.
 """
 
 from __future__ import annotations

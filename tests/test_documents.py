@@ -314,5 +314,19 @@ def test_evidence_is_kept_if_all_of_it_passed(tmp_path, monkeypatch):
     evidence.main()
     page = (tmp_path / "evidence.md").read_text()
     assert page == evidence.page(json.loads((tmp_path / "evidence.json").read_text()))
-    assert "of commit abc: 1 tests passed, 0 were" in " ".join(page.split())
+    assert "of commit abc: 1 passed, 0 were" in " ".join(page.split())
     assert "| tests/a/test_b.py | 1 |" in page
+
+
+def test_products_of_onednn_are_products_on_a_trace(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    gpu = importlib.import_module("gpu")
+
+    def faults(*ran):
+        operations = {"cpu:0": dict.fromkeys(ran, 1)}
+        found = {"tf32": {}, "check": {}, "equal": 1, "ties": 0, "texts": 1}
+        found["ran"] = {"cudnn_calls": 0, "operations": operations}
+        return list(gpu.faults({"cpu": found}, gpu=False))
+
+    assert faults("Add") == ["cpu: the trace shows no product, so that it says nothing"]
+    assert not faults("Add", "_MklNativeFusedMatMul") and not faults("MatMul")
