@@ -30,7 +30,7 @@ from typing import Any
 from sizes import Size
 
 HERE = Path(__file__).parent
-PAUSE = 0.25  # seconds before a sample
+PAUSE = 0.25  # seconds before a sample, and behind it
 TWO_CORES = 1.6  # least speed of two threads over one, of a good sample
 COMPANY = 0.15  # most cores that others may use during a good sample
 ENOUGH = 3  # good samples
@@ -254,6 +254,7 @@ class Team:
         if "seconds" not in sample:
             return {"failed": sample.get("failed", "no answer"), "good": False}
         others = None if used is None else max(0.0, (busy() - used - sample["cpu"]) / wall)
+        time.sleep(PAUSE)  # its own threads may still spin
         after = canary()
         good = min(before, after) >= TWO_CORES and (others is None or others <= COMPANY)
         return {
