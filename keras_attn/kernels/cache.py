@@ -40,8 +40,6 @@ def cache_compiled(directory: str | os.PathLike[str] | None = None) -> Path:
         OSError: the folder cannot be made.
     """
     global _used
-    if cores.configured():  # TensorFlow reads its flags when it is first asked for its threads
-        raise RuntimeError("cache_compiled: call it before configure_cpu, not behind it.")
     folder = _of_user() if directory is None else Path(directory)
     known = sorted(doctor.flags()) or [platform.processor(), platform.node()]
     about = " ".join([platform.machine(), *known])
@@ -49,8 +47,12 @@ def cache_compiled(directory: str | os.PathLike[str] | None = None) -> Path:
     folder = (folder / f"tensorflow-{tf.__version__}-{kind}").absolute()
     if any(character.isspace() for character in str(folder)):
         raise ValueError(f"directory: expected a path without spaces, got {str(folder)!r}.")
-    if _used not in (None, folder):
+    if _used == folder:
+        return folder
+    if _used is not None:
         raise RuntimeError(f"cache_compiled: {str(_used)!r} is in use already, in this process.")
+    if cores.configured():  # TensorFlow reads its flags when it is first asked for its threads
+        raise RuntimeError("cache_compiled: call it before configure_cpu, not behind it.")
     there = next(path for path in (folder, *folder.parents) if path.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):  # before TensorFlow reads the flag
         raise OSError(f"directory: cannot make a folder in {str(there)!r}.")

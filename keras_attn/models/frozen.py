@@ -109,7 +109,7 @@ class Compiled(Runner):
         key = "compiled", type(how), width, capacity, specs
         packing, graph = self._made(key, make)
         packed = packing.packed((source_ids, settings, how))
-        found = self._run((key, source_ids.shape), graph, *packed)
+        found = self._run(graph, source_ids.shape, *packed)
         found = SearchResult(*(x.numpy()[:rows] for x in found))
         return found._replace(
             token_ids=found.token_ids[:, :, :steps],
@@ -117,16 +117,16 @@ class Compiled(Runner):
             alignments=found.alignments[:, :, :steps, :length],
         )
 
-    def _run(self, key, graph, *arguments):
-        """Run a graph: the first time, when XLA compiles it, while nothing else is compiled.
+    def _run(self, graph, shape, *arguments):
+        """Run a graph: first with a shape, when XLA compiles it, while nothing else is compiled.
 
         XLA has been seen to crash a process in which threads compiled the same loop at once.
         """
-        if key in self._ready:
+        if (graph, shape) in self._ready:
             return graph(*arguments)
         with _compiling, cache.compiling():
             found = graph(*arguments)
-        self._ready.add(key)
+        self._ready.add((graph, shape))
         return found
 
 

@@ -207,7 +207,8 @@ class Runner:
         key, weights = (*key, kernels.is_plain()), list(map(id, self.model.weights))
         if weights != self._weights:
             with self._lock:
-                self._graphs, self._weights = {}, weights
+                if weights != self._weights:  # another thread may have been here meanwhile
+                    self._graphs, self._weights = {}, weights
         graph = self._graphs.get(key)
         if graph is None:
             with self._lock:

@@ -9,12 +9,19 @@ import sys
 import pytest
 
 import keras_attn
-from keras_attn.kernels import cache
+from keras_attn.kernels import cache, cores
 
 
 def test_it_is_too_late_once_tensorflow_has_started(tmp_path):
     keras_attn.zoo.build("attention", source=9, target=9, size="tiny")
     with pytest.raises(RuntimeError, match="cache_compiled: TensorFlow has started"):
+        keras_attn.cache_compiled(tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+
+
+def test_it_is_too_late_once_threads_are_set(tmp_path, monkeypatch):
+    monkeypatch.setattr(cores, "_configured", True)
+    with pytest.raises(RuntimeError, match="before configure_cpu"):
         keras_attn.cache_compiled(tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
 
@@ -37,12 +44,9 @@ try:
 except RuntimeError as error:
     assert "is in use already" in str(error)
 keras_attn.configure_cpu()
-try:
-    keras_attn.cache_compiled({str(tmp_path)!r})
-except RuntimeError as error:
-    assert "before configure_cpu" in str(error)
 import tensorflow as tf
 print(tf.function(lambda x: x + 1, jit_compile=True)(tf.constant(1)).numpy())
+assert keras_attn.cache_compiled({str(tmp_path)!r}) == folder  # as before, though all has started
 """
     kept = []
     for _ in range(2):

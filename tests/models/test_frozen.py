@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 
 import keras
@@ -10,7 +11,7 @@ import pytest
 import tensorflow as tf
 from small_models import CHEAP, EVERY, EVIDENCE, WORDS, randomised, shared, small
 
-from keras_attn import Seq2Seq, zoo
+from keras_attn import Seq2Seq, kernels, zoo
 from keras_attn.models import frozen as module
 from keras_attn.models import runner
 from keras_attn.search import of_log_p
@@ -116,6 +117,24 @@ def test_loops_are_traced_once_for_each_width(monkeypatch):
     for number in range(1, 6):  # one loop for some tokens, few or more
         frozen.search(WORDS, banned=list("abcdef")[:number])
     assert made.count(True) == 3
+
+
+def test_every_loop_is_compiled_alone(monkeypatch):
+    compiled = []
+
+    @contextlib.contextmanager
+    def compiling():
+        compiled.append(module._compiling.locked())
+        yield
+
+    monkeypatch.setattr(module.cache, "compiling", compiling)
+    frozen = small("attention", **CHEAP).freeze()
+    for _ in range(2):
+        frozen.search(["ab"])
+    assert compiled == [True]
+    with kernels.plain():  # another graph of the same shapes
+        frozen.search(["ab"])
+    assert compiled == [True, True]
 
 
 def test_training_on_does_not_change_it():

@@ -141,3 +141,31 @@ def test_a_stream_follows_the_search():
         length = int(found.lengths[0, 0])
         assert list(tokens) == found.token_ids[0, 0, :length].numpy().tolist()
         assert list(ended) == [False] * (length - 1) + [True]
+
+
+def test_a_thread_that_comes_second_keeps_what_the_first_one_made():
+    """The second sees, before the first has made a graph, that none is there, and waits."""
+    runner, made = Runner(small_models.small("attention")), []
+    waits, may_go_on, lock = threading.Event(), threading.Event(), threading.Lock()
+
+    class Lock:
+        def __enter__(self):
+            if threading.current_thread() is second:
+                waits.set()
+                assert may_go_on.wait(60)
+            lock.acquire()
+
+        def __exit__(self, *_):
+            lock.release()
+
+    def ask():
+        return runner._made(("key",), lambda: made.append("graph") or object())
+
+    runner._lock = Lock()
+    second = threading.Thread(target=ask)
+    second.start()
+    assert waits.wait(60)
+    first = ask()
+    may_go_on.set()
+    second.join()
+    assert made == ["graph"] and ask() is first
