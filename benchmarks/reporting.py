@@ -118,7 +118,8 @@ def table(section: dict[str, Any], unit: str, check: str) -> str:
     for contestant in section["contestants"]:
         label, facts = contestant["label"], contestant["facts"]
         if not contestant["seconds"]:
-            reason = facts.get("absent") or f"failed, {facts.get('failed', 'see the JSON')}"
+            failed = facts.get("failed", "see the JSON").partition("\n")[0].rstrip(":")
+            reason = facts.get("absent") or f"failed, {failed}"
             without.append(f"{label}: {reason}.")
             continue
         mark = "" if contestant["counted"]["good"] else " †"

@@ -39,8 +39,8 @@ RESULTS = json.loads((ROOT / "zoo" / "variants_on_dates.json").read_text())
 MEASURED = {
     name: f"benchmarks/{name}.md"
     for name in (
-        *("corpus", "costs", "decoding", "evidence", "formats", "learning", "load", "search"),
-        *("soak", "starting"),
+        *("corpus", "costs", "decoding", "evidence", "formats", "learning", "load", "parts"),
+        *("search", "soak", "starting", "training"),
     )
 } | {"exports": "docs/exports.md"}
 
@@ -192,7 +192,9 @@ def shown_ratio(contestant):
     return f"{times['median']:.2f} ({times['least']:.2f}–{times['most']:.2f}){mark}"
 
 
-def test_figures_of_training_are_those_that_were_measured():
+def test_figures_of_training_are_those_that_were_measured(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    measuring = importlib.import_module("measuring")
     page = (ROOT / "docs" / "speed.md").read_text()
     sections = json.loads((ROOT / "benchmarks" / "training.json").read_text())
     titles = {"Luong": "luong", "Bahdanau": "bahdanau", "Input feeding": "feeding"}
@@ -201,6 +203,14 @@ def test_figures_of_training_are_those_that_were_measured():
             found = {c["label"]: c for c in sections[f"{name} {size}"]["contestants"]}
             shown = [shown_ratio(found[f"keras_attn{x}"]) for x in ("", ", configured", ", fast")]
             assert f"| {title}, {size} | {' | '.join(shown)} |" in page
+    told = []
+    for size in ("small", "medium"):
+        found = {c["label"]: c for c in sections[f"luong {size}"]["contestants"]}
+        labels = "Keras", "keras_attn", "keras_attn, configured", "keras_attn, fast"
+        jit = found["Keras, jit"]["samples"]
+        without, *ours = (measuring.ratio(found[x]["samples"], jit)["median"] for x in labels)
+        told += [f"{1 / without:.2f} times the {size}", "{:.2f}, {:.2f} and {:.2f}".format(*ours)]
+    assert all(figures in page for figures in told)
     runs = json.loads((ROOT / "benchmarks" / "convergence.json").read_text())["dates"]
     right = {mode: [x["exact_match"] for x in seeds.values()] for mode, seeds in runs.items()}
     for mode, other in (("plain", "fast"), ("fast", "plain")):
@@ -330,3 +340,16 @@ def test_products_of_onednn_are_products_on_a_trace(monkeypatch):
 
     assert faults("Add") == ["cpu: the trace shows no product, so that it says nothing"]
     assert not faults("Add", "_MklNativeFusedMatMul") and not faults("MatMul")
+
+
+def test_nothing_faults_and_no_word_is_spelt_otherwise():
+    soak = json.loads((ROOT / "benchmarks" / "soak.json").read_text())
+    assert {what: len(ends) for what, ends in soak.items() if what.startswith("fresh")} == {
+        "fresh starts, float32": 60,
+        "fresh starts, fast": 60,
+    }
+    assert any(what.startswith("run, fast, 60 minutes") for what in soak)
+    assert all(end["code"] == 0 for ends in soak.values() for end in ends)
+    compared = json.loads((ROOT / "benchmarks" / "corpus.json").read_text())
+    assert compared["checked"] == 1000
+    assert compared["compared"]["differing"] == compared["compared"]["near"]

@@ -26,11 +26,18 @@ def test_flags_are_read_off_the_first_processor():
 
 @pytest.mark.parametrize("has, fast", [({"amx_bf16"}, True), ({"avx2"}, False)])
 def test_half_precision_is_advised_where_it_is_fast(monkeypatch, has, fast):
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     monkeypatch.setattr(doctor, "flags", lambda: has)
     assert bool(found()["bfloat16"].advice) == fast
     assert ("amx_bf16" in found()["bfloat16"].found) == fast
     monkeypatch.setattr(doctor, "flags", set)
     assert "unknown" in found()["bfloat16"].found and not found()["bfloat16"].advice
+
+
+def test_half_precision_is_not_judged_on_other_processors(monkeypatch):
+    monkeypatch.setattr(doctor, "flags", lambda: {"asimd", "bf16"})
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    assert found()["bfloat16"] == ("bfloat16", "not measured on aarch64", "")
 
 
 def test_splitting_is_advised_until_it_is_done(monkeypatch):
@@ -41,6 +48,8 @@ def test_splitting_is_advised_until_it_is_done(monkeypatch):
     monkeypatch.setattr(cores, "_configured", True)
     assert found()["threads"].advice == ""
     assert "2 cores" in found()["threads"].found
+    monkeypatch.setattr(cores, "_parts", 1)
+    assert found()["threads"].found.startswith("whole batches")
     monkeypatch.setattr(cores, "_configured", False)
     monkeypatch.setattr(cores, "available", lambda: 1)
     assert found()["threads"].advice == ""
@@ -87,6 +96,8 @@ def test_gains_are_those_of_the_benchmark(what):
 def test_advice_names_its_gain(monkeypatch):
     monkeypatch.setattr(cores, "available", lambda: 2)
     monkeypatch.setattr(cores, "_configured", False)
+    monkeypatch.setattr(cores, "_parts", 2)
     monkeypatch.setattr(doctor, "flags", lambda: {"amx_bf16"})
-    assert "1.1 to 1.5 times" in found()["threads"].advice
-    assert "1.4 to 1.8 times" in found()["bfloat16"].advice
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    assert "1.1 to 1.3 times" in found()["threads"].advice
+    assert "1.1 to 1.4 times" in found()["bfloat16"].advice
