@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import socket
 import threading
 from pathlib import Path
 
@@ -221,11 +222,17 @@ def test_what_the_server_refuses_is_raised(both, served):
         ("NOT_FOUND", lambda: Client(urls[1], "letters", version=9).generate("a")),
         ("UNAVAILABLE", lambda: Client("http://127.0.0.1:9", "letters").generate("a")),
         ("UNAVAILABLE", lambda: Client("grpc://127.0.0.1:9", "letters").generate("a")),
-        ("DEADLINE_EXCEEDED", lambda: Client(urls[1], "letters", timeout=1e-6).generate("a")),
     ):
         with pytest.raises(ServerError) as error:
             call()
         assert error.value.code == code and str(error.value).startswith(code)
+
+
+def test_who_does_not_answer_in_time_is_told_of():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        client = Client(f"grpc://127.0.0.1:{silent.getsockname()[1]}", "letters", timeout=0.2)
+        with pytest.raises(ServerError, match="^DEADLINE_EXCEEDED"):
+            client.generate("a")
 
 
 @pytest.mark.parametrize(
