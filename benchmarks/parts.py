@@ -4,9 +4,9 @@
 
 Milliseconds of one batch, median of the repeats: the encoder's forward pass; with the decoder; with
 logits and loss; the encoder both ways; with the decoder; all gradients; the whole step with Adam.
-Each model in a process of its own, fast (`configure_cpu()`, `mixed_bfloat16`), and the small one of
-Luong's order in float32 with default threads too. Results go to parts.json and parts.md beside this
-file. Let nothing else run.
+Each model in a process of its own, fast (`configure_cpu()`, `mixed_bfloat16`), those of Luong's
+order in float32 with default threads too. Results go to parts.json and parts.md beside this file.
+Let nothing else run.
 """
 
 from __future__ import annotations
@@ -54,24 +54,23 @@ def functions(model, x, y) -> dict:
     import tensorflow as tf
 
     from keras_attn.kernels import cores
-    from keras_attn.training import losses
 
     def halves():
-        return cores.split((x, y, losses.token_weights(y)), cores.parts())
+        return cores.split((x, y), cores.parts())
 
     def total(found) -> tf.Tensor:
         floats = [t for t in tf.nest.flatten(found) if t.dtype.is_floating]
         return tf.add_n([tf.reduce_sum(tf.cast(t, "float32")) for t in floats])
 
     def encoded():
-        return total([model.encode(x["source"], training=True) for x, *_ in halves()])
+        return total([model.encode(x["source"], training=True) for x, _ in halves()])
 
     def decoded():
-        return total([model(x, training=True, features=True) for x, *_ in halves()])
+        return total([model(x, training=True, features=True) for x, _ in halves()])
 
     def lost():
         found = []
-        for x, y, _ in halves():
+        for x, y in halves():
             real = tf.where(tf.reshape(y, [-1]) != 0)[:, 0]
             features = model(x, training=True, features=True)
             features = tf.gather(tf.reshape(features, [-1, features.shape[-1]]), real)[None]

@@ -36,7 +36,8 @@ def cache_compiled(directory: str | os.PathLike[str] | None = None) -> Path:
     Raises:
         ValueError: a path with a space in it, which TensorFlow's flags cannot hold.
         RuntimeError: TensorFlow has run something already, or `configure_cpu` was called, and it
-            looks for no cache any more; call this first. Or another folder is in use already.
+            looks for no cache any more; call this first, or again with the folder in use. Or
+            another folder is in use already.
         OSError: the folder cannot be made.
     """
     global _used
