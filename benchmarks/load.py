@@ -8,7 +8,9 @@ too long ones among them, one to eight at a time, for all that a `Client` can as
 something malformed. Every good answer is compared with the model's own (of `attend` the tokens),
 every bad request has to get the protocol's error, and memory may not go on growing. It does for the
 first one or two thousand requests, which a fast machine answers in half a minute: measure for
-minutes there. Results go to load.json and load.md beside this file.
+minutes there. That is oneDNN, which keeps what it makes for each shape: without it
+(TF_ENABLE_ONEDNN_OPTS=0) memory has been seen not to grow at all. Results go to load.json and
+load.md beside this file.
 """
 
 from __future__ import annotations
