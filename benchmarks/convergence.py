@@ -1,217 +1,161 @@
-"""Whether fast training ends where plain training does: on dates, three seeds each, and on CMUdict.
+"""Whether fast training ends where plain training does: on dates from three seeds, on CMUdict.
 
-    python benchmarks/convergence.py dates [--seeds 0 1 2] [--modes plain fast]
-    python benchmarks/convergence.py cmudict [--data DIR] [--seeds 0 1] [--modes plain fast]
-    python benchmarks/convergence.py decoding [--data DIR]   # of what these left in build/runs
+    python benchmarks/convergence.py dates
+    python benchmarks/convergence.py cmudict [--data-dir DIR]
+    python benchmarks/convergence.py decoding [--data-dir DIR]
 
-"plain" is Keras' own layers in float32 (`keras_attn.kernels.plain`); "fast" is
-`keras_attn.configure_cpu()` and `mixed_bfloat16`, each run in a process of its own. Dates are the
-model and the training of zoo/variants_on_dates.py, CMUdict those of zoo/cmudict.py, whose float32
-run stands beside it. Results go to convergence.json and .md beside this file; a run that is there
-is not run again. A few minutes a run on dates, about 40 on CMUdict.
+"Fast" are the runs of the zoo (zoo/attention.DATA/results.json): `mixed_bfloat16`, the kernels, and
+batches split over cores. "Plain" is the same recipe in float32 by Keras' own layers
+(`keras_attn.kernels.plain`), trained here, in build/runs, where a run that was killed goes on. Both
+are measured by the recipe's search in float32. "decoding" asks the model of CMUdict that comes with
+the package in half precision and in float32. Results go to convergence.json and .md beside this
+file; a run that is there is not run again.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
-import statistics
-import subprocess
-import sys
+import math
 from pathlib import Path
+
+from measuring import commit, machine
 
 HERE = Path(__file__).parent
 ZOO = HERE.parent / "zoo"
+RUNS = HERE.parent / "build" / "runs"
 RESULTS = HERE / "convergence.json"
-MODES = ("plain", "fast")
-NAME = "attention"
+NAMES = {"dates": "attention.dates", "cmudict": "attention.cmudict"}
 PAGE = """# Convergence: does fast training end at the same quality?
 
-Made by `python benchmarks/convergence.py dates` and `... cmudict`; the runs are in
-convergence.json; {machine}. "plain": Keras' own layers in float32, with our loss. "fast":
-`mixed_bfloat16`, the kernels, and batches split over cores. Generated greedily by the model as it
-was trained.
+Made by `python benchmarks/convergence.py dates`, `... cmudict` and `... decoding`; the data is
+convergence.json. "Fast" are the runs of the zoo: `mixed_bfloat16`, the kernels, and batches split
+over cores. "Plain" is the same recipe in float32 by Keras' own layers and optimiser; it too has
+this package's loss, leaves padding out and splits batches, as its `fit` always does. Both are
+measured by the recipe's search, in float32, on validation data; means of the seeds (least–most).
 
-## Dates, `attention`, exact matches of 1,000 validation dates, %
+| recipe | mode | seeds | exact match, % | tokens wrong, % | minutes | processor, commit |
+|---|---|---|---|---|---|---|
+{rows}
 
-| mode | seeds | mean | least–most | mean validation loss |
-|---|---|---|---|---|
-{dates}
-
-## CMUdict, `attention`, 2,670 development words, one seed a line
-
-A standard error of a WER of 25 % of so many words is 0.84 points.
-
-| mode | WER, % | PER, % | epoch |
-|---|---|---|---|
-{cmudict}
+The standard error of {share:.1f} % of {sources:,} sources is {error:.2f} points.
 
 ## What half precision does in decoding
 
-The same models, greedily: as they were trained, in bfloat16, and frozen, which computes in float32.
+`attention.cmudict` as it comes with the package, greedily, on {words:,} development words:
 
-| model | bfloat16: WER, % | PER, % | float32: WER, % | PER, % | words that differ |
-|---|---|---|---|---|---|
-{decoding}
+| precision | WER, % | PER, % |
+|---|---|---|
+| bfloat16 | {half[0]:.2f} | {half[1]:.2f} |
+| float32, frozen | {full[0]:.2f} | {full[1]:.2f} |
+
+They differ in {differ} words.
 """
 
 
-def on_dates(mode: str, seed: int) -> dict:
-    """Train the model of the dates, and return how it ends."""
-    import variants_on_dates as home
+def plain(name: str, seed: int, directory: str | None) -> dict:
+    """Train a recipe in float32 by Keras' own layers, and return what it measured."""
+    from keras_attn import kernels, recipes
 
-    from keras_attn import text
-    from keras_attn.datasets import dates
-
-    data = dates.load()
-    source = text.CharacterTokenizer.learn(data.train.sources)
-    target = text.CharacterTokenizer.learn(data.train.targets)
-    found = home.train(NAME, seed, data, source, target)
-    return {"val_loss": found["val_loss"], **found["validation"]}
-
-
-def on_cmudict(mode: str, seed: int, folder: str | None) -> dict:
-    """Train the model of CMUdict, and return its run."""
-    import cmudict as home
-
-    from keras_attn.datasets import cmudict
-
-    home.SEED, home.RUNS = seed, home.RUNS / f"{mode}.{seed}"
-    return home.train(NAME, cmudict.load(folder))
+    recipe = recipes.read(ZOO / name / "recipe.toml")
+    recipe = recipe._replace(options=recipe.options | {"dtype": "float32"})
+    folder = RUNS / f"plain.{name}.{seed}.{recipes.digest(recipe, 'decoding')[:8]}"
+    begun, of = commit(), machine()
+    with kernels.plain():
+        _, found = recipes.run(recipe, folder, seed, directory)
+    return found | {"commit": begun, "machine": f"{of['cpu']}, {of['cores']} cores"}
 
 
-def decoded(model, sources, references) -> dict:
-    """Return how a model trained in half precision decodes, and how once frozen."""
-    found: dict = {}
-    said = []
-    for name, asked in (("bfloat16", model), ("float32", model.freeze())):
-        rates = asked.generation_metrics(sources, references)
+def decoded(directory: str | None) -> dict:
+    """Return how a model decodes in half precision, and how frozen, which is float32."""
+    from keras_attn import recipes, scoring, zoo
+
+    name = NAMES["cmudict"]
+    recipe = recipes.read(ZOO / name / "recipe.toml")
+    pairs, held_out = recipes.pairs_of(recipe, directory)
+    model = recipes.build(recipe, pairs, seed=0)
+    model.set_weights(zoo.build(name).get_weights())
+    sources, references = scoring.grouped(held_out.sources, held_out.targets)
+    found, said = {"words": len(sources), "commit": commit()}, []
+    for precision, asked in (("bfloat16", model), ("float32", model.freeze())):
         said.append(asked.generate(sources))
-        found[name] = [100 * (1 - rates["exact_match"]), 100 * rates["edit_distance_rate"]]
+        rates = scoring.sequence_scores(said[-1], references, str.split)
+        found[precision] = [rates[key] for key in ("sequence_error_rate", "token_error_rate")]
     return found | {"differ": sum(a != b for a, b in zip(*said, strict=True))}
 
 
-def decode(folder: str | None) -> dict:
-    """Decode the development words by every fast model that is there."""
-    import keras
-
-    import keras_attn
-    from keras_attn.datasets import cmudict
-
-    part = cmudict.load(folder).validation
-    sources, references = keras_attn.scoring.grouped(part.sources, part.targets)
-    files = sorted((HERE.parent / "build" / "runs").glob(f"fast*/{NAME}.cmudict/model.keras"))
-    return {
-        file.parent.parent.name.replace(".", ", seed "): decoded(
-            keras.saving.load_model(file), sources, references
-        )
-        for file in files
-    }
+def modes(results: dict, name: str) -> dict[str, list[dict]]:
+    """Return the runs of a recipe: plain ones of the results, fast ones of the zoo."""
+    fast = json.loads((ZOO / name / "results.json").read_text())["runs"]
+    found = {"plain": results["plain"].get(name, {}), "fast": fast}
+    return {mode: list(runs.values()) for mode, runs in found.items()}
 
 
-def run(task: str, mode: str, seed: int, folder: str | None) -> dict:
-    """Train in this process, in one of the modes."""
-    import keras
-
-    import keras_attn
-
-    sys.path.insert(0, str(ZOO))
-    train = on_dates if task == "dates" else lambda *given: on_cmudict(*given, folder)
-    if mode == "plain":
-        with keras_attn.kernels.plain():
-            return train(mode, seed)
-    keras_attn.configure_cpu()
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    return train(mode, seed)
-
-
-def apart(task: str, mode: str, seed: int, folder: str | None) -> dict:
-    """Run in a process of its own; what it prints goes where ours goes."""
-    command = [sys.executable, __file__, task, "--one", mode, str(seed)]
-    command += ["--data", folder] if folder else []
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        last = ""
-        for line in process.stdout:
-            print(line, end="", flush=True)
-            last = line
-    if process.returncode:
-        raise SystemExit(f"{' '.join(command)}: exit code {process.returncode}")
-    return json.loads(last)
+def shown(values: list[float]) -> str:
+    """Return the mean of fractions as percents, with their range."""
+    mean, several = 100 * sum(values) / len(values), len(values) > 1
+    return f"{mean:.2f}" + f" ({100 * min(values):.2f}–{100 * max(values):.2f})" * several
 
 
 def page(results: dict) -> str:
     """Return the results as Markdown."""
-    lines = []
-    for mode in MODES:
-        runs = results["dates"].get(mode, {})
-        if not runs:
-            continue
-        right = [100 * found["exact_match"] for found in runs.values()]
-        loss = statistics.mean(found["val_loss"][-1] for found in runs.values())
-        spread = f"{min(right):.2f}–{max(right):.2f}"
-        lines.append(
-            f"| {mode} | {len(right)} | {statistics.mean(right):.2f} | {spread} | {loss:.5f} |"
-        )
-    words = []
-    committed = json.loads((ZOO / "cmudict.json").read_text())["runs"][NAME]
-    for mode, found in {"float32, seed 0, zoo/cmudict.md": committed, **results["cmudict"]}.items():
-        best = found["log"][found["best_epoch"] - 1]
-        wrong, edits = 100 * (1 - best["val_exact_match"]), 100 * best["val_edit_distance_rate"]
-        words.append(f"| {mode} | {wrong:.2f} | {edits:.2f} | {found['best_epoch']} |")
-    decoding = [
-        f"| {name} | {found['bfloat16'][0]:.2f} | "
-        f"{found['bfloat16'][1]:.2f} | {found['float32'][0]:.2f} | {found['float32'][1]:.2f} | "
-        f"{found['differ']} |"
-        for name, found in results["decoding"].items()
-    ]
+    rows = []
+    for name in results["plain"]:
+        for mode, runs in modes(results, name).items():
+            exact, wrong = (
+                shown([run["measured"][key] for run in runs])
+                for key in ("exact_match", "token_error_rate")
+            )
+            minutes = sum(run["minutes"] for run in runs) / len(runs)
+            by = "; ".join(dict.fromkeys(f"{run['machine']}, {run['commit']}" for run in runs))
+            rows.append(
+                f"| `{name}` | {mode} | {len(runs)} | {exact} | {wrong} | {minutes:.0f} | {by} |"
+            )
+    (fast, *_) = modes(results, NAMES["cmudict"])["fast"]
+    share, sources = fast["measured"]["exact_match"], fast["measured"]["sources"]
+    decoding = results["decoding"]
+    half, full = ([100 * x for x in decoding[key]] for key in ("bfloat16", "float32"))
     return PAGE.format(
-        machine=results["machine"],
-        dates="\n".join(lines),
-        cmudict="\n".join(words),
-        decoding="\n".join(decoding),
+        rows="\n".join(rows),
+        share=100 * share,
+        sources=sources,
+        error=100 * math.sqrt(share * (1 - share) / sources),
+        words=decoding["words"],
+        half=half,
+        full=full,
+        differ=decoding["differ"],
     )
 
 
 def save(results: dict) -> None:
-    """Write data and page."""
+    """Write the data, and the page once all of it is there."""
     RESULTS.write_text(json.dumps(results, indent=1) + "\n")
-    RESULTS.with_suffix(".md").write_text(page(results))
+    if set(results["plain"]) == set(NAMES.values()) and results["decoding"]:
+        RESULTS.with_suffix(".md").write_text(page(results))
 
 
 def main():
     """Run what is not there yet."""
+    from keras_attn import recipes
+
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("task", choices=("dates", "cmudict", "decoding"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
-    parser.add_argument("--data", help="a folder with CMUdict, if it is not to be downloaded")
-    parser.add_argument("--one", nargs=2, metavar=("MODE", "SEED"), help=argparse.SUPPRESS)
+    parser.add_argument("task", choices=(*NAMES, "decoding"))
+    parser.add_argument("--data-dir", help="where CMUdict lies, if it is not to be downloaded")
     given = parser.parse_args()
-    if given.one:
-        print(json.dumps(run(given.task, given.one[0], int(given.one[1]), given.data)))
-        return
-    results = {"dates": {}, "cmudict": {}, "decoding": {}}
+    results = {"plain": {}, "decoding": {}}
     if RESULTS.exists():
         results |= json.loads(RESULTS.read_text())
-    results["machine"] = f"{platform.processor() or platform.machine()}, 2 cores"
     if given.task == "decoding":
-        results["decoding"] = decode(given.data)
-    elif given.task == "cmudict":
-        for seed in given.seeds:
-            for mode in given.modes:
-                if f"{mode}, seed {seed}" not in results["cmudict"]:
-                    found = apart("cmudict", mode, seed, given.data)
-                    results["cmudict"][f"{mode}, seed {seed}"] = found
-                    save(results)
-    else:
-        for seed in given.seeds:
-            for mode in given.modes:
-                if str(seed) not in results["dates"].setdefault(mode, {}):
-                    results["dates"][mode][str(seed)] = apart("dates", mode, seed, None)
-                    save(results)
-    save(results)
-    print(page(results))
+        results["decoding"] = decoded(given.data_dir)
+        save(results)
+        return
+    name = NAMES[given.task]
+    for seed in recipes.read(ZOO / name / "recipe.toml").seeds:
+        if str(seed) not in results["plain"].get(name, {}):
+            found = plain(name, seed, given.data_dir)
+            results = results | json.loads(RESULTS.read_text()) if RESULTS.exists() else results
+            results["plain"].setdefault(name, {})[str(seed)] = found
+            save(results)
 
 
 if __name__ == "__main__":

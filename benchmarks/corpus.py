@@ -20,11 +20,13 @@ import statistics
 import subprocess
 import tempfile
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import keras
 import numpy as np
-from measuring import PAUSE, TWO_CORES, canary, machine
+import tensorflow as tf
+from measuring import PAUSE, TWO_CORES, canary, commit, machine, waited
 
 from keras_attn import kernels, zoo
 
@@ -36,7 +38,8 @@ CLOSE = 1e-4  # difference of two logits that rounding may turn round
 PAGE = """# Corpora: words a second
 
 Spelling to phonemes, greedy, {words:,} words, one process, median (least–most) of {rounds} rounds
-in turn; {cpu}, {cores} cores. keras_attn is `model.generate` of
+in turn; {cpu}, {cores} cores, {flags}; Python {python}, TensorFlow {tensorflow}, Keras {keras};
+commit {commit}, {when}. keras_attn is `model.generate` of
 {asked}, {weights:,} weights; "frozen" after
 `model.freeze()`, "one by one" called for each word, "bfloat16" built with `dtype="mixed_bfloat16"`
 and given the weights (for what that changes see [convergence.md](convergence.md)). g2p-en {g2p} is
@@ -98,7 +101,7 @@ def measure(contestants, rounds: int) -> dict[str, dict[str, list[float]]]:
     for turn in range(rounds + 1):
         for label, (function, words) in contestants.items():
             few = words if turn else words[: max(len(words) // 20, 100)]  # warms up
-            before, begun = canary(), time.perf_counter()
+            before, begun = waited(), time.perf_counter()
             answers = list(function(few))
             if turn:
                 speed = len(few) / (time.perf_counter() - begun)
@@ -168,7 +171,8 @@ def page(results) -> str:
         rows.append("".join(cells) + "|")
     text = "\n".join(rows)
     company = "† Something else ran beside a round.\n\n" if "†" in text else ""
-    return PAGE.format(rows=text, company=company, **{**results, **results["compared"]})
+    facts = {**results, **results["compared"], "flags": ", ".join(results["flags"])}
+    return PAGE.format(rows=text, company=company, **facts)
 
 
 def spread(values, form: str) -> str:
@@ -206,8 +210,12 @@ def main():
         contestants["g2p-en"] = g2p_en(), few
     if given.fst and installed("phonetisaurus"):
         contestants["Phonetisaurus"] = phonetisaurus(given.fst), words
-    about = machine()
     results = {
+        **machine(),
+        "commit": commit(),
+        "when": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
         "asked": ASKED,
         "words": len(words),
         "rounds": given.rounds,
@@ -219,7 +227,6 @@ def main():
         "close": CLOSE,
         "compared": compared(model, frozen, words[:CHECKED]),
         "measured": measure(contestants, given.rounds),
-        **{key: about[key] for key in ("cpu", "cores", "python")},
     }
     save(results)
 

@@ -63,6 +63,15 @@ def canary() -> float:
     return 2 * alone / (time.perf_counter() - begun)
 
 
+def waited(patience: float = 3.0) -> float:
+    """Return the canary once two cores are to be had, or so many seconds are over."""
+    until, found = time.perf_counter() + patience, canary()
+    while found < TWO_CORES and time.perf_counter() < until:
+        time.sleep(0.1)
+        found = canary()
+    return found
+
+
 def busy() -> float | None:
     """Return the seconds that all cores have been used or withheld, where the kernel tells."""
     try:
@@ -244,10 +253,7 @@ class Team:
 
     def _sample(self, contestant):
         time.sleep(PAUSE)
-        until, before = time.perf_counter() + self.patience, canary()
-        while before < TWO_CORES and time.perf_counter() < until:
-            time.sleep(0.1)
-            before = canary()
+        before = waited(self.patience)
         used, begun = busy(), time.perf_counter()
         sample = self._ask(contestant, "go")
         wall = time.perf_counter() - begun

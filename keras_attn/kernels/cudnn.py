@@ -15,6 +15,7 @@ import contextvars
 from collections.abc import Callable
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from keras_attn.kernels import gates
@@ -32,6 +33,35 @@ def rnn_kernel(kind: str):
         yield
     finally:
         _kind.reset(token)
+
+
+@contextlib.contextmanager
+def without_cudnn(layers):
+    """Trace RNN layers in the form that runs on every device.
+
+    Keras chooses cuDNN while tracing if there is a GPU, and such a graph runs nowhere else.
+
+    Args:
+        layers: Keras RNN layers; `Bidirectional` ones stand for both of theirs.
+    """
+    single = [
+        inner
+        for layer in layers
+        for inner in (
+            (layer.forward_layer, layer.backward_layer)
+            if isinstance(layer, keras.layers.Bidirectional)
+            else (layer,)
+        )
+        if hasattr(inner, "use_cudnn")
+    ]
+    before = [layer.use_cudnn for layer in single]
+    for layer in single:
+        layer.use_cudnn = False
+    try:
+        yield
+    finally:
+        for layer, value in zip(single, before, strict=True):
+            layer.use_cudnn = value
 
 
 def chosen(loop: Callable[[], Any], cudnn: Callable[[], Any]) -> Any:

@@ -154,32 +154,3 @@ class Recurrence(Component):
             "dropout": self.dropout,
             "recurrent_dropout": self.recurrent_dropout,
         }
-
-
-@contextlib.contextmanager
-def without_cudnn(layers):
-    """Trace RNN layers in the form that runs on every device.
-
-    Keras chooses cuDNN while tracing if there is a GPU, and such a graph runs nowhere else.
-
-    Args:
-        layers: Keras RNN layers; `Bidirectional` ones stand for both of theirs.
-    """
-    single = [
-        inner
-        for layer in layers
-        for inner in (
-            (layer.forward_layer, layer.backward_layer)
-            if isinstance(layer, keras.layers.Bidirectional)
-            else (layer,)
-        )
-        if hasattr(inner, "use_cudnn")
-    ]
-    before = [layer.use_cudnn for layer in single]
-    for layer in single:
-        layer.use_cudnn = False
-    try:
-        yield
-    finally:
-        for layer, value in zip(single, before, strict=True):
-            layer.use_cudnn = value

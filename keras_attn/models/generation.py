@@ -13,7 +13,13 @@ import numpy as np
 from keras_attn.kernels import cudnn
 from keras_attn.layers.base import positive
 from keras_attn.models import corpus, inputs
-from keras_attn.models.request import NO_LIMIT, SearchOptions, request_of, trie_for
+from keras_attn.models.request import (
+    NO_LIMIT,
+    SearchOptions,
+    check_for_all,
+    request_of,
+    trie_for,
+)
 from keras_attn.models.rows import chunks, padded, stacked
 from keras_attn.models.runner import Runner, served
 from keras_attn.plots import Alignments
@@ -95,7 +101,7 @@ class Generation:
         if isinstance(source, Iterator) and isinstance(self.source, int):
             raise TypeError("source: an iterator is one of strings; this model takes ids (n, S).")
         if isinstance(source, Iterator):
-            request_of(self, [], self._source_rows([]), dict(options))  # which checks them
+            check_for_all(self, dict(options))
             shown = {"return_scores": return_scores, "return_alignments": return_alignments}
             size = positive("batch_size", batch_size)
             return corpus.generated(self.generate, source, size, {**options, **shown})

@@ -13,7 +13,6 @@ from keras import ops
 from keras_attn.kernels import cudnn
 from keras_attn.layers.base import at_least_float32, build_once, flag, fraction, inside, positive
 from keras_attn.layers.copying import IMPOSSIBLE, copy_slots
-from keras_attn.layers.recurrence import without_cudnn
 from keras_attn.layers.unroll import unroll
 from keras_attn.models import folding, stepping
 from keras_attn.models.encoding import encoder_of
@@ -274,7 +273,7 @@ class Network(keras.Model):
             rnn_kernel: "cpu", "portable" or "cudnn", see `export`.
         """
         layers = [*self.encoder.layers, *self.decoder.recurrence.layers]
-        with without_cudnn(layers), cudnn.rnn_kernel(rnn_kernel):
+        with cudnn.without_cudnn(layers), cudnn.rnn_kernel(rnn_kernel):
             yield
 
     def alignments(self, inputs):

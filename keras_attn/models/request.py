@@ -144,6 +144,32 @@ def request_of(model: Any, source: Any, rows: Ids, asked: dict[str, Any]) -> Req
     return Request(settings, ranking, width, returned)
 
 
+def check_for_all(model: Any, asked: dict[str, Any]) -> None:
+    """Check options that are the same for all sources, before any source is read.
+
+    What a prefix may copy is not known yet: it is checked as if its own text were the source.
+
+    Args:
+        model: As for `request_of`, with text sources.
+        asked: `SearchOptions`.
+
+    Raises:
+        TypeError: as `request_of` does.
+        ValueError: as `request_of` does of any source, or an option that has one value a source.
+    """
+    prefix = "" if asked.get("prefix") is None else asked["prefix"]
+    if asked.get("target") is not None:
+        raise ValueError(
+            "target: it is one a source, and an iterator's sources are not known; give a list."
+        )
+    if not isinstance(prefix, str | bytes):
+        raise ValueError(
+            f"prefix: for an iterator expected one text for all sources, got {prefix!r:.60}."
+        )
+    for source in ([], [prefix]):  # of no source, then of one: a list is as long as one at most
+        request_of(model, source, model._source_rows(source), asked)
+
+
 def _refuse_contradictions(model, given):
     drawn = [name for name in DRAWN if name in given]
     ranked = [n for n in RANKED if n in given and np.any(_array(n, given[n]) != (n == "beam_size"))]

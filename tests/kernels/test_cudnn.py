@@ -189,3 +189,16 @@ def test_a_kernel_that_nothing_would_run_is_refused(tmp_path):
 def test_keras_own_layers_keep_their_loop():
     with cudnn.rnn_kernel("cudnn"), kernels.plain():
         assert keras.layers.LSTM(2)(tf.zeros([1, 2, 3])).shape == (1, 2)
+
+
+def test_cudnn_is_off_inside_and_as_before_outside():
+    single = [keras.layers.LSTM(2), keras.layers.GRU(2, use_cudnn=False)]
+    both = keras.layers.Bidirectional(keras.layers.LSTM(2))
+    inner = [*single, both.forward_layer, both.backward_layer]
+    before = [layer.use_cudnn for layer in inner]
+    assert before == ["auto", False, "auto", "auto"]
+    with pytest.raises(ZeroDivisionError):
+        with cudnn.without_cudnn([*single, both, keras.layers.SimpleRNN(2)]):
+            assert [layer.use_cudnn for layer in inner] == [False] * 4
+            raise ZeroDivisionError
+    assert [layer.use_cudnn for layer in inner] == before

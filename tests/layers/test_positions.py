@@ -10,11 +10,11 @@ import tensorflow as tf
 from keras import ops
 from layer_samples import MASK, TOLERANCE, close, config_of, normal, randomised, reborn
 
+from keras_attn.kernels import cudnn
 from keras_attn.layers import Attention, AttentionContext, Decoder, GatedSummary, Recurrence
 from keras_attn.layers.convolution import ConvEncoder
 from keras_attn.layers.encoders import encoders
 from keras_attn.layers.positions import at_last_token, sinusoids, with_positions
-from keras_attn.layers.recurrence import without_cudnn
 from keras_attn.layers.self_attention import SelfAttentionEncoder
 from keras_attn.types import Encoded
 
@@ -257,7 +257,7 @@ def test_a_decoder_reads_them_and_every_weight_learns(kind, bridge):
     encoder, decoder = built(kind), decoder_of(bridge)
     decoder.build_for(encoder, DEPTH)
     target = normal(4, 2, DEPTH, seed=1, dtype="float32")
-    with without_cudnn([*encoder.layers, *decoder.recurrence.layers]), tf.GradientTape() as tape:
+    with cudnn.without_cudnn([*encoder.layers, *decoder.recurrence.layers]), tf.GradientTape() as tape:
         memory, state = decoder.prepare(encoder(EMBEDDED, MASK, training=True))
         features = decoder(target, state, memory, training=True)[0]
         loss = tf.reduce_sum(features**2)

@@ -11,7 +11,7 @@ from keras import ops
 from layer_samples import CELLS, TOLERANCE, close, config_of, normal, randomised, reborn
 
 from keras_attn.layers import Recurrence
-from keras_attn.layers.recurrence import rnn_layer, without_cudnn
+from keras_attn.layers.recurrence import rnn_layer
 
 BATCH, LENGTH, DEPTH, UNITS = 3, 4, 2, 5
 INPUTS = normal(BATCH, LENGTH, DEPTH)
@@ -267,16 +267,3 @@ def test_arguments_outside_their_range_are_refused(options, message):
 
 def test_a_cell_may_be_written_with_a_hyphen():
     assert type(rnn_layer("simple-rnn", 2)) is keras.layers.SimpleRNN
-
-
-def test_cudnn_is_off_inside_and_as_before_outside():
-    single = [keras.layers.LSTM(2), keras.layers.GRU(2, use_cudnn=False)]
-    both = keras.layers.Bidirectional(keras.layers.LSTM(2))
-    inner = [*single, both.forward_layer, both.backward_layer]
-    before = [layer.use_cudnn for layer in inner]
-    assert before == ["auto", False, "auto", "auto"]
-    with pytest.raises(ZeroDivisionError):
-        with without_cudnn([*single, both, keras.layers.SimpleRNN(2)]):
-            assert [layer.use_cudnn for layer in inner] == [False] * 4
-            raise ZeroDivisionError
-    assert [layer.use_cudnn for layer in inner] == before

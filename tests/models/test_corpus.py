@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from small_models import CHEAP, WORDS, small
 
-from keras_attn import kernels, zoo
+from keras_attn import kernels, text, zoo
 from keras_attn.kernels import layers
 from keras_attn.models import corpus
 
@@ -104,16 +104,34 @@ def test_draws_without_a_seed_differ(model):
 
 
 def test_options_are_checked_before_anything_is_read(model):
-    for error, options in (
-        (TypeError, {"beams": 2}),
-        (ValueError, {"max_length": 99}),
-        (ValueError, {"temperature": 1.0, "seed": [1, 2]}),
-        (ValueError, {"batch_size": 0}),
+    for error, message, options in (
+        (TypeError, "beams", {"beams": 2}),
+        (ValueError, "max_length: expected 1 to", {"max_length": 99}),
+        (ValueError, "max_length: expected one value", {"max_length": [3]}),
+        (ValueError, "max_length: expected one value", {"max_length": []}),
+        (ValueError, "seed: expected one value", {"temperature": 1.0, "seed": [1, 2]}),
+        (ValueError, "batch_size", {"batch_size": 0}),
+        (ValueError, r"prefix: .* one text for all sources, got \['a'\]", {"prefix": ["a"]}),
+        (ValueError, "prefix: a token of 'a5' is not in", {"prefix": "a5"}),
+        (ValueError, r"prefix\[0\]: .* max_length=2 tokens", {"prefix": "abc", "max_length": 2}),
+        (ValueError, "target: it is one a source", {"target": "a"}),
+        (ValueError, "target: it is one a source", {"target": ["a"]}),
+        (ValueError, "allowed: the longest target has 4", {"allowed": ["abc"], "max_length": 3}),
     ):
         source = iter(["abc"])
-        with pytest.raises(error):
+        with pytest.raises(error, match=f"^{message}"):
             model.generate(source, **options)
         assert list(source) == ["abc"]
+
+
+def test_a_prefix_for_all_sources_may_be_of_what_only_some_can_copy():
+    letters = text.CharacterTokenizer.learn(WORDS)
+    copying = zoo.build("attention_copy", source=letters, target=letters, size="tiny")
+    assert "5" not in letters.vocabulary
+    found = copying.generate(iter(["a5", "5b"]), prefix="5", max_length=2)
+    assert [target[0] for target in found] == ["5", "5"]
+    with pytest.raises(ValueError, match="^prefix: a token of '5' is not in the vocabulary"):
+        list(copying.generate(iter(["ab"]), prefix="5"))
 
 
 def test_what_was_read_before_an_error_is_answered(model, monkeypatch):
