@@ -257,7 +257,10 @@ def test_a_decoder_reads_them_and_every_weight_learns(kind, bridge):
     encoder, decoder = built(kind), decoder_of(bridge)
     decoder.build_for(encoder, DEPTH)
     target = normal(4, 2, DEPTH, seed=1, dtype="float32")
-    with cudnn.without_cudnn([*encoder.layers, *decoder.recurrence.layers]), tf.GradientTape() as tape:
+    with (
+        cudnn.without_cudnn([*encoder.layers, *decoder.recurrence.layers]),
+        tf.GradientTape() as tape,
+    ):
         memory, state = decoder.prepare(encoder(EMBEDDED, MASK, training=True))
         features = decoder(target, state, memory, training=True)[0]
         loss = tf.reduce_sum(features**2)
