@@ -4,12 +4,12 @@
     python benchmarks/convergence.py cmudict [--data-dir DIR]
     python benchmarks/convergence.py decoding [--data-dir DIR]
 
-"Fast" are the runs of the zoo (zoo/attention.DATA/results.json): `mixed_bfloat16`, the kernels, and
-batches split over cores. "Plain" is the same recipe in float32 by Keras' own layers
-(`keras_attn.kernels.plain`), trained here, in build/runs, where a run that was killed goes on. Both
-are measured by the recipe's search in float32. "decoding" asks the model of CMUdict that comes with
-the package in half precision and in float32. Results go to convergence.json and .md beside this
-file; a run that is there is not run again.
+"Fast" are the runs of the zoo (zoo/attention.DATA/results.json): `mixed_bfloat16` and the kernels.
+"Plain" is the same recipe in float32 by Keras' own layers (`keras_attn.kernels.plain`), trained
+here, in build/runs, where a run that was killed goes on. Both are measured by the recipe's search
+in float32. "decoding" asks the model of CMUdict that comes with the package in half precision and
+in float32. Results go to convergence.json and .md beside this file; a run that is there is not run
+again.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ NAMES = {"dates": "attention.dates", "cmudict": "attention.cmudict"}
 PAGE = """# Convergence: does fast training end at the same quality?
 
 Made by `python benchmarks/convergence.py dates`, `... cmudict` and `... decoding`; the data is
-convergence.json. "Fast" are the runs of the zoo: `mixed_bfloat16`, the kernels, and batches split
-over cores. "Plain" is the same recipe in float32 by Keras' own layers and optimiser; it too has
-this package's loss, leaves padding out and splits batches, as its `fit` always does. Both are
-measured by the recipe's search, in float32, on validation data; means of the seeds (least–most).
+convergence.json. "Fast" are the runs of the zoo: `mixed_bfloat16` and the kernels. "Plain" is the
+same recipe in float32 by Keras' own layers and optimiser, with this package's loss. Both leave out
+padding, and split batches where a run had several cores. Both are measured by the recipe's search,
+in float32, on validation data; means of the seeds (least–most).
 
 | recipe | mode | seeds | exact match, % | tokens wrong, % | minutes | processor, commit |
 |---|---|---|---|---|---|---|

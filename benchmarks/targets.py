@@ -53,6 +53,14 @@ DECODING = [
     ("luong medium greedy, batch of 128", ANY, 0.95, 1.2),
     ("luong small beam of 5, batch of 32", ANY, 0.95, 1.2),
     ("luong medium beam of 5, batch of 32", ANY, 0.95, 1.2),
+    ("bahdanau small greedy, batch of 1", STEP, 12.0, 18.0),
+    ("bahdanau medium greedy, batch of 1", STEP, 3.2, 4.5),
+    ("bahdanau small greedy, batch of 1", ANY, 1.0, 1.2),
+    ("bahdanau medium greedy, batch of 1", ANY, 1.0, 1.2),
+    ("bahdanau small beam of 5, batch of 1", ANY, 1.0, 1.2),
+    ("bahdanau medium beam of 5, batch of 1", ANY, 1.0, 1.2),
+    ("bahdanau small greedy, batch of 32", ANY, 0.8, 1.2),
+    ("bahdanau medium greedy, batch of 32", ANY, 0.95, 1.2),
 ]
 PAGE = """# Targets
 
@@ -114,18 +122,6 @@ def decoding(sections: dict) -> list[str]:
     return found
 
 
-def bahdanau(sections: dict) -> list[str]:
-    """Return how decoding in Bahdanau's order compares, for which nothing was set."""
-    found = []
-    for size in ("small", "medium"):
-        for case in ("greedy, batch of 1", "greedy, batch of 32", "beam of 5, batch of 1"):
-            for labels in (STEP, ANY):
-                reached, against = times(sections[f"bahdanau {size} {case}"], FROZEN, labels)
-                cells = f"bahdanau {size} {case} | {FROZEN} | {against} | {shown(reached)}"
-                found.append(f"| {cells} | | | |")
-    return found
-
-
 def others(corpus: dict, starting: dict, soak: dict) -> list[str]:
     """Return the rows of corpora, starting and faults."""
     speeds = {label: found["words_a_second"] for label, found in corpus["measured"].items()}
@@ -159,9 +155,6 @@ def page() -> str:
     parts = {
         "Training": training(reporting.load("training")),
         "Decoding": decoding(reporting.load("decoding")),
-        "Decoding in Bahdanau's order, for which nothing was set": bahdanau(
-            reporting.load("decoding")
-        ),
         "Corpora, starting, faults": others(
             *(reporting.load(name) for name in ("corpus", "starting", "soak"))
         ),
