@@ -105,18 +105,18 @@ def test_draws_without_a_seed_differ(model):
 
 def test_options_are_checked_before_anything_is_read(model):
     for error, message, options in (
-        (TypeError, "beams", {"beams": 2}),
+        (TypeError, "'beams' is no option", {"beams": 2}),
         (ValueError, "max_length: expected 1 to", {"max_length": 99}),
         (ValueError, "max_length: expected one value", {"max_length": [3]}),
         (ValueError, "max_length: expected one value", {"max_length": []}),
         (ValueError, "seed: expected one value", {"temperature": 1.0, "seed": [1, 2]}),
         (ValueError, "batch_size", {"batch_size": 0}),
         (ValueError, r"prefix: .* one text for all sources, got \['a'\]", {"prefix": ["a"]}),
-        (ValueError, "prefix: a token of 'a5' is not in", {"prefix": "a5"}),
-        (ValueError, r"prefix\[0\]: .* max_length=2 tokens", {"prefix": "abc", "max_length": 2}),
+        (ValueError, "prefix: a token of 'a 5' is not in", {"prefix": "a 5"}),
+        (ValueError, r"prefix\[0\]: .* max_length=2 tokens", {"prefix": "a b c", "max_length": 2}),
         (ValueError, "target: it is one a source", {"target": "a"}),
         (ValueError, "target: it is one a source", {"target": ["a"]}),
-        (ValueError, "allowed: the longest target has 4", {"allowed": ["abc"], "max_length": 3}),
+        (ValueError, "allowed: the longest target has 4", {"allowed": ["a b c"], "max_length": 3}),
     ):
         source = iter(["abc"])
         with pytest.raises(error, match=f"^{message}"):
