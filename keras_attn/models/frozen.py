@@ -38,13 +38,14 @@ class Frozen(Generation):
         self.source, self.target, self.codec = model.source, model.target, model.codec
         self.max_source, self.max_target = model.max_source, model.max_target
         self.attends = model.attends
+        self._weights = model.weights  # asked at each call, and Keras walks all layers for them
         self._encode, self.stepper = model.encoders(), model.steppers(kept=True)
         self._runner = Compiled(self) if jit_compile else Runner(self)
 
     @property
     def weights(self) -> list[Any]:
         """The weights of the model that it is a copy of, its own."""
-        return self._model.weights
+        return list(self._weights)
 
     def encode(self, source_ids):
         """Encode sources, see `Seq2Seq.encode`."""
@@ -157,7 +158,8 @@ def _filled(source_ids, settings, how):
 
 def _wider(ids):
     """Fill ids (B, N) with PAD, which stands for none, up to a multiple of `WIDER`."""
-    return np.pad(ids, [(0, 0), (0, -ids.shape[1] % WIDER)], constant_values=PAD)
+    missing = -ids.shape[1] % WIDER
+    return np.pad(ids, [(0, 0), (0, missing)], constant_values=PAD) if missing else ids
 
 
 def _width(length):
