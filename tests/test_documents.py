@@ -11,7 +11,6 @@ import sys
 import tomllib
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from keras_attn import recipes, zoo
@@ -34,13 +33,12 @@ for page, blocks in json.load(sys.stdin).items():
         exec(block, names)
     os.chdir("..")
 """
-RESULTS = json.loads((ROOT / "zoo" / "variants_on_dates.json").read_text())
 # The pages of benchmarks by the script that makes them.
 MEASURED = {
     name: f"benchmarks/{name}.md"
     for name in (
-        *("corpus", "costs", "decoding", "evidence", "formats", "learning", "load", "parts"),
-        *("search", "soak", "starting", "training"),
+        *("convergence", "corpus", "costs", "decoding", "evidence", "formats", "learning", "load"),
+        *("parts", "search", "soak", "starting", "training"),
     )
 } | {"exports": "docs/exports.md"}
 
@@ -80,7 +78,10 @@ def test_data_sets_are_what_they_say_they_are(name):
     assert (f"`{name}`" in counting) == about.by_row
 
 
-@pytest.mark.parametrize("name", RESULTS["runs"])
+VARIANTS = ("context_every_step", "context_as_init", "combined", "attention")
+
+
+@pytest.mark.parametrize("name", VARIANTS)
 def test_figures_of_the_variants_are_those_of_the_runs(name):
     found = json.loads((ROOT / "zoo" / f"{name}.dates" / "results.json").read_text())
     mean, least, most = (
@@ -90,33 +91,6 @@ def test_figures_of_the_variants_are_those_of_the_runs(name):
     figure = f"{mean:.1f} % ({least:.1f}–{most:.1f})"
     rows = [line for line in README.splitlines() if line.startswith(f"| `{name}` |")]
     assert any(figure in row for row in rows), figure
-
-
-@pytest.mark.parametrize("name", RESULTS["runs"])
-def test_figures_of_the_shorter_training_are_those_of_its_runs(name):
-    exact = [100 * run["test"]["exact_match"] for run in RESULTS["runs"][name].values()]
-    assert len(exact) == 3
-    page = (ROOT / "zoo" / "variants_on_dates.md").read_text()
-    seconds = RESULTS["seconds_per_epoch"][name]
-    assert f"{np.median(seconds):.1f} ({min(seconds):.1f}–{max(seconds):.1f})" in page
-    assert "## Reading" in page and len(seconds) == 3
-    assert f"{np.mean(exact):.2f} % ({min(exact):.2f}–{max(exact):.2f})" in page
-
-
-CMUDICT = json.loads((ROOT / "zoo" / "cmudict.json").read_text())
-
-
-@pytest.mark.parametrize("name", CMUDICT["runs"])
-def test_figures_of_cmudict_are_those_of_the_runs(name):
-    run = CMUDICT["runs"][name]
-    best = min(run["log"], key=lambda entry: entry["val_edit_distance_rate"])
-    wrong, edits = 100 * (1 - best["val_exact_match"]), 100 * best["val_edit_distance_rate"]
-    assert run["best_epoch"] == best["epoch"] and len(run["log"]) == CMUDICT["epochs"]
-    page = (ROOT / "zoo" / "cmudict.md").read_text()
-    rows = [row for row in page.splitlines() if row.startswith(f"| `{name}`")]
-    figures = f"| {wrong:.2f} | {edits:.2f} |"
-    assert any(figures in row for row in rows), figures
-    assert run["weights"] <= 2_000_000 and run["minutes"] <= 45
 
 
 @pytest.mark.parametrize("name", [name for name in shipped.names() if name.endswith(".cmudict")])
@@ -211,11 +185,48 @@ def test_figures_of_training_are_those_that_were_measured(monkeypatch):
         without, *ours = (measuring.ratio(found[x]["samples"], jit)["median"] for x in labels)
         told += [f"{1 / without:.2f} times the {size}", "{:.2f}, {:.2f} and {:.2f}".format(*ours)]
     assert all(figures in page for figures in told)
-    runs = json.loads((ROOT / "benchmarks" / "convergence.json").read_text())["dates"]
-    right = {mode: [x["exact_match"] for x in seeds.values()] for mode, seeds in runs.items()}
-    for mode, other in (("plain", "fast"), ("fast", "plain")):
-        mean = sum(right[mode]) / len(right[mode])
-        assert len(right[mode]) == 3 and min(right[other]) <= mean <= max(right[other])
+
+
+def test_fast_training_ends_where_plain_training_does(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    convergence = importlib.import_module("convergence")
+    results = json.loads(convergence.RESULTS.read_text())
+    right = {
+        name: {
+            mode: [run["measured"]["exact_match"] for run in runs]
+            for mode, runs in convergence.modes(results, name).items()
+        }
+        for name in results["plain"]
+    }
+    dates, words = right["attention.dates"], right["attention.cmudict"]
+    means = {mode: sum(found) / len(found) for mode, found in dates.items()}
+    assert {len(found) for found in dates.values()} == {3}
+    assert min(dates["plain"]) <= means["fast"] <= max(dates["plain"])
+    error = (means["fast"] * (1 - means["fast"]) / 1000) ** 0.5
+    assert abs(means["plain"] - means["fast"]) <= error
+    error = (words["fast"][0] * (1 - words["fast"][0]) / 2670) ** 0.5
+    assert abs(words["plain"][0] - words["fast"][0]) <= error
+
+
+def test_where_fast_training_ends_is_told_as_it_was_measured(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    convergence = importlib.import_module("convergence")
+    results = json.loads(convergence.RESULTS.read_text())
+    page = (ROOT / "docs" / "speed.md").read_text()
+    dates, words = (convergence.modes(results, name) for name in convergence.NAMES.values())
+    exact = {
+        mode: convergence.shown([run["measured"]["exact_match"] for run in runs])
+        for mode, runs in dates.items()
+    }
+    fast, plain = (exact[mode].replace(" (", " % (") for mode in ("fast", "plain"))
+    assert f"at {fast} exact against {plain} by Keras' own layers in float32" in page
+    for key in ("sequence_error_rate", "token_error_rate"):
+        fast, plain = (100 * words[mode][0]["measured"][key] for mode in ("fast", "plain"))
+        assert f"{fast:.2f} % of the development words against {plain:.2f} %" in page or (
+            f"{fast:.2f} against {plain:.2f} %" in page
+        )
+    of = results["decoding"]
+    assert f"changes {of['differ']} words of {of['words']:,}." in page
 
 
 def test_figures_of_other_runtimes_are_those_that_were_measured():
