@@ -243,6 +243,7 @@ def card(name: str, of: Results) -> str:
     equations = textwrap.indent("\n".join(architecture.equations), "    ")
     parts = [
         f"# {name}\n\n{architecture.title}. {architecture.paper}\n\n{equations}\n\n",
+        otherwise(recipe),
         f"**Data.** {about.title}. Home: {about.home}. Licence: {about.licence}"
         f"{notice(recipe)}.\n\n",
         limits(recipe),
@@ -301,6 +302,26 @@ def limits(recipe: recipes.Recipe) -> str:
         "It can copy them." if "copy" in recipe.architecture and UNKNOWN[kinds["source"]] else "",
     ]
     return f"**Limits.** {' '.join(filter(None, told))}\n\n"
+
+
+# What changes how large a model is, how it is trained or what it can read, and no equation.
+NO_EQUATION = (
+    *("units", "embedding_size", "readout_units", "size", "dropout", "recurrent_dropout"),
+    *("max_source", "max_target", "dtype"),
+)
+
+
+def otherwise(recipe: recipes.Recipe) -> str:
+    """Return in which options a model is not as its architecture's equations say, or nothing."""
+    usual = zoo.card(recipe.architecture).options
+    other = [
+        f"`{option}` is {value!r}, not {usual[option]!r}"
+        for option, value in recipe.options.items()
+        if option not in NO_EQUATION and value != usual[option]
+    ]
+    if not other:
+        return ""
+    return f"**Otherwise here.** {'; '.join(other)}, which the equations do not show.\n\n"
 
 
 def taught(recipe: recipes.Recipe) -> str:

@@ -42,6 +42,15 @@ def test_recipes_are_of_what_their_folder_says(file):
         assert set(json.loads(results.read_text())["runs"]) == set(map(str, recipe.seeds))
 
 
+def test_a_card_says_where_its_equations_do_not_hold(pages):
+    best = recipes.read(ZOO / "attention.cmudict_best" / "recipe.toml")
+    assert pages.otherwise(best) == (
+        "**Otherwise here.** `order` is 'attend_update', not 'update_attend'; `scorer` is "
+        "'additive', not 'general', which the equations do not show.\n\n"
+    )
+    assert pages.otherwise(recipes.read(ZOO / "attention.cmudict" / "recipe.toml")) == ""
+
+
 def run(exact, seconds):
     rows = [{"from": 1, "to": 3, "sources": 4, "exact_match": exact}]
     measured = {"sources": 4, "exact_match": exact, "by_length": rows}

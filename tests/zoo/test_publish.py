@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import tomllib
 from pathlib import Path
 
 import keras
@@ -143,8 +144,9 @@ def test_what_may_not_be_given_away_is_not_published(publish, monkeypatch, capsy
     with pytest.raises(SystemExit):
         publish.main()
     assert "of data whose licence is not stated no model is given away" in capsys.readouterr().err
-    data = {recipes.read(ZOO / path.parent.name / "recipe.toml").data for path in PUBLISHED}
-    assert all(recipes.DATA[name].ABOUT.shared for name in data)
+    files = [ZOO / path.parent.name / "recipe.toml" for path in PUBLISHED]
+    data = {tomllib.loads(file.read_text())["data"] for file in files}  # teachers are not there
+    assert data and all(recipes.DATA[name].ABOUT.shared for name in data)
 
 
 def test_something_is_published():
