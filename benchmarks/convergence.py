@@ -34,10 +34,12 @@ same recipe in float32 by Keras' own layers and optimiser, with this package's l
 padding, and split batches where a run had several cores. Both are measured by the recipe's search,
 in float32, on validation data; means of the seeds (least–most).
 
-| recipe | mode | seeds | exact match, % | tokens wrong, % | minutes | processor, commit |
-|---|---|---|---|---|---|---|
+| recipe | mode | seeds | exact match, % | tokens wrong, % | processor, commit |
+|---|---|---|---|---|---|
 {rows}
 
+Of dates the mean of the fast runs lies {fast} the range of the plain ones, and the mean of the
+plain ones {plain} that of the fast ones. What a step costs is in [training.md](training.md).
 The standard error of {share:.1f} % of {sources:,} sources is {error:.2f} points.
 
 ## What half precision does in decoding
@@ -53,17 +55,22 @@ They differ in {differ} words.
 """
 
 
+def in_float32(recipe):
+    """Return a recipe in float32."""
+    return recipe._replace(options=recipe.options | {"dtype": "float32"})
+
+
 def plain(name: str, seed: int, directory: str | None) -> dict:
     """Train a recipe in float32 by Keras' own layers, and return what it measured."""
     from keras_attn import kernels, recipes
 
-    recipe = recipes.read(ZOO / name / "recipe.toml")
-    recipe = recipe._replace(options=recipe.options | {"dtype": "float32"})
+    recipe = in_float32(recipes.read(ZOO / name / "recipe.toml"))
     folder = RUNS / f"plain.{name}.{seed}.{recipes.digest(recipe, 'decoding')[:8]}"
     begun, of = commit(), machine()
     with kernels.plain():
         _, found = recipes.run(recipe, folder, seed, directory)
-    return found | {"commit": begun, "machine": f"{of['cpu']}, {of['cores']} cores"}
+    by = {"commit": begun, "machine": f"{of['cpu']}, {of['cores']} cores"}
+    return found | by | {"recipe_sha256": recipes.digest(recipe)}
 
 
 def decoded(directory: str | None) -> dict:
@@ -97,6 +104,20 @@ def shown(values: list[float]) -> str:
     return f"{mean:.2f}" + f" ({100 * min(values):.2f}–{100 * max(values):.2f})" * several
 
 
+def placed(found: dict[str, list[dict]]) -> dict[str, str]:
+    """Return where the mean of each mode's exact matches lies, seen from the range of the other."""
+    exact = {mode: [run["measured"]["exact_match"] for run in runs] for mode, runs in found.items()}
+    words = {}
+    for mode, other in (("fast", "plain"), ("plain", "fast")):
+        mean, least, most = (
+            sum(exact[mode]) / len(exact[mode]),
+            min(exact[other]),
+            max(exact[other]),
+        )
+        words[mode] = "below" if mean < least else "above" if mean > most else "within"
+    return words
+
+
 def page(results: dict) -> str:
     """Return the results as Markdown."""
     rows = []
@@ -106,17 +127,15 @@ def page(results: dict) -> str:
                 shown([run["measured"][key] for run in runs])
                 for key in ("exact_match", "token_error_rate")
             )
-            minutes = sum(run["minutes"] for run in runs) / len(runs)
             by = "; ".join(dict.fromkeys(f"{run['machine']}, {run['commit']}" for run in runs))
-            rows.append(
-                f"| `{name}` | {mode} | {len(runs)} | {exact} | {wrong} | {minutes:.0f} | {by} |"
-            )
+            rows.append(f"| `{name}` | {mode} | {len(runs)} | {exact} | {wrong} | {by} |")
     (fast, *_) = modes(results, NAMES["cmudict"])["fast"]
     share, sources = fast["measured"]["exact_match"], fast["measured"]["sources"]
     decoding = results["decoding"]
     half, full = ([100 * x for x in decoding[key]] for key in ("bfloat16", "float32"))
     return PAGE.format(
         rows="\n".join(rows),
+        **placed(modes(results, NAMES["dates"])),
         share=100 * share,
         sources=sources,
         error=100 * math.sqrt(share * (1 - share) / sources),

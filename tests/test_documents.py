@@ -198,6 +198,9 @@ def test_fast_training_ends_where_plain_training_does(monkeypatch):
         }
         for name in results["plain"]
     }
+    for name, runs in results["plain"].items():
+        recipe = convergence.in_float32(recipes.read(ROOT / "zoo" / name / "recipe.toml"))
+        assert {run["recipe_sha256"] for run in runs.values()} == {recipes.digest(recipe)}
     dates, words = right["attention.dates"], right["attention.cmudict"]
     means = {mode: sum(found) / len(found) for mode, found in dates.items()}
     assert {len(found) for found in dates.values()} == {3}
@@ -287,9 +290,37 @@ def test_what_was_wanted_stands_beside_what_was_measured(monkeypatch):
 
 
 def test_files_that_are_linked_exist():
-    for file in [*ROOT.glob("*.md"), *ROOT.glob("*/*.md")]:
-        for link in re.findall(r"\]\(([^)#]+)\)", file.read_text()):
+    cards = [*ROOT.glob("zoo/*/*.md"), *ROOT.glob("saved_models/*/1/*.md")]
+    for file in [*ROOT.glob("*.md"), *ROOT.glob("*/*.md"), *cards]:
+        for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", file.read_text()):
             assert link.startswith("https://") or (file.parent / link).exists(), (file, link)
+    assert len(cards) >= 15
+
+
+def test_every_export_that_is_published_is_on_the_page():
+    told = json.loads((ROOT / "benchmarks" / "exports.json").read_text())["shipped"]
+    assert set(told) == {path.name for path in (ROOT / "saved_models").glob("*.*")}
+
+
+def test_every_target_that_is_missed_is_explained():
+    missed = [row for row in page_rows("targets.md") if "**missed**" in row]
+    explained = (ROOT / "benchmarks" / "README.md").read_text().partition("## What limits what")[2]
+    heads = {
+        "luong small | keras_attn, fast": "- **Luong, small, fast**",
+        "luong medium | keras_attn, fast": "- **Luong, medium, fast**",
+        "bahdanau small | keras_attn, fast": "- **Bahdanau, small, fast**",
+        "luong small greedy, batch of 1": "- **Greedy search, batch of one, small, frozen**",
+        "bahdanau small greedy, batch of 1": "- **The same in Bahdanau's order**",
+        "100,000 words": "- **Corpora**",
+    }
+    assert missed
+    for row in missed:
+        found = [told for case, told in heads.items() if row.startswith(f"| {case} ")]
+        assert len(found) == 1 and found[0] in explained, row
+
+
+def page_rows(name):
+    return (ROOT / "benchmarks" / name).read_text().splitlines()
 
 
 def test_the_oldest_tensorflow_is_the_one_that_passed(monkeypatch):

@@ -243,7 +243,7 @@ def card(name: str, of: Results) -> str:
     equations = textwrap.indent("\n".join(architecture.equations), "    ")
     parts = [
         f"# {name}\n\n{architecture.title}. {architecture.paper}\n\n{equations}\n\n",
-        otherwise(recipe),
+        otherwise(recipe, notes.exists() and "## Equations" in notes.read_text()),
         f"**Data.** {about.title}. Home: {about.home}. Licence: {about.licence}"
         f"{notice(recipe)}.\n\n",
         limits(recipe),
@@ -311,8 +311,13 @@ NO_EQUATION = (
 )
 
 
-def otherwise(recipe: recipes.Recipe) -> str:
-    """Return in which options a model is not as its architecture's equations say, or nothing."""
+def otherwise(recipe: recipes.Recipe, own: bool = False) -> str:
+    """Return in which options a model is not as its architecture's equations say, or nothing.
+
+    Args:
+        recipe: Its recipe.
+        own: Whether its notes have equations of its own.
+    """
     usual = zoo.card(recipe.architecture).options
     other = [
         f"`{option}` is {value!r}, not {usual[option]!r}"
@@ -321,7 +326,8 @@ def otherwise(recipe: recipes.Recipe) -> str:
     ]
     if not other:
         return ""
-    return f"**Otherwise here.** {'; '.join(other)}, which the equations do not show.\n\n"
+    told = f"**Otherwise here.** {'; '.join(other)}, which the equations above do not show"
+    return f"{told}; those [below](#equations) do.\n\n" if own else f"{told}.\n\n"
 
 
 def taught(recipe: recipes.Recipe) -> str:

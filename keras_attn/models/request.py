@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import numbers
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
@@ -69,6 +69,7 @@ class SearchOptions(TypedDict, total=False):
 OPTIONS = tuple(SearchOptions.__annotations__)
 DRAWN = ("temperature", "top_k", "top_p")
 RANKED = ("beam_size", "length_penalty", "coverage_penalty")
+OF_ALL = ("banned", "allowed")  # lists that all sources share
 
 
 class Request(NamedTuple):
@@ -147,7 +148,7 @@ def request_of(model: Any, source: Any, rows: Ids, asked: dict[str, Any]) -> Req
 def check_for_all(model: Any, asked: dict[str, Any]) -> None:
     """Check options that are the same for all sources, before any source is read.
 
-    What a prefix may copy is not known yet: it is checked as if its own text were the source.
+    Of a model that copies, what a prefix may say is not known before its source is.
 
     Args:
         model: As for `request_of`, with text sources.
@@ -157,17 +158,15 @@ def check_for_all(model: Any, asked: dict[str, Any]) -> None:
         TypeError: as `request_of` does.
         ValueError: as `request_of` does of any source, or an option that has one value a source.
     """
-    prefix = "" if asked.get("prefix") is None else asked["prefix"]
-    if asked.get("target") is not None:
-        raise ValueError(
-            "target: it is one a source, and an iterator's sources are not known; give a list."
-        )
-    if not isinstance(prefix, str | bytes):
-        raise ValueError(
-            f"prefix: for an iterator expected one text for all sources, got {prefix!r:.60}."
-        )
-    for source in ([], [prefix]):  # of no source, then of one: a list is as long as one at most
-        request_of(model, source, model._source_rows(source), asked)
+    for name, value in asked.items():
+        several = isinstance(value, list | tuple) or np.ndim(value) > 0
+        if value is not None and (name == "target" or (several and name not in OF_ALL)):
+            raise ValueError(
+                f"{name}: for an iterator expected one value for all sources, got {value!r:.60}."
+            )
+    if model.codec.copies:
+        asked = {name: value for name, value in asked.items() if name != "prefix"}
+    request_of(model, [""], model._source_rows([""]), asked)
 
 
 def _refuse_contradictions(model, given):
@@ -269,7 +268,7 @@ def _prefix(model, given, source, source_lengths, longest):
 def _banned(model, given):
     """Return the ids that are never chosen, int32 (M,)."""
     tokens = given.get("banned", ())
-    if isinstance(tokens, str | bytes) or not isinstance(tokens, Iterable):
+    if isinstance(tokens, str | bytes | Iterator) or not isinstance(tokens, Iterable):
         raise TypeError(f"banned: expected a list of tokens or ids, got {tokens!r:.60}.")
     return np.array([_token_id(model, token) for token in tokens], np.int32)
 

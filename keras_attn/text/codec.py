@@ -26,7 +26,12 @@ class Codec:
     Args:
         source: A tokeniser, or a vocabulary size for ids.
         target: A tokeniser, or a vocabulary size.
+
+    Attributes:
+        copies: Whether targets may have tokens of their source that the vocabulary lacks.
     """
+
+    copies = False
 
     def __init__(self, source: Any, target: Any):
         self.source, self.target = source, target
@@ -107,6 +112,8 @@ class CopyCodec(Codec):
     Raises:
         ValueError: a tokeniser that does not keep the text of unknown tokens.
     """
+
+    copies = True
 
     def __init__(self, source: Any, target: Any, max_source: int):
         super().__init__(source, target)

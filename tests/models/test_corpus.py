@@ -7,6 +7,7 @@ import functools
 import itertools
 import threading
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -107,15 +108,16 @@ def test_options_are_checked_before_anything_is_read(model):
     for error, message, options in (
         (TypeError, "'beams' is no option", {"beams": 2}),
         (ValueError, "max_length: expected 1 to", {"max_length": 99}),
-        (ValueError, "max_length: expected one value", {"max_length": [3]}),
-        (ValueError, "max_length: expected one value", {"max_length": []}),
-        (ValueError, "seed: expected one value", {"temperature": 1.0, "seed": [1, 2]}),
+        (ValueError, r"max_length: .* for all sources, got \[3\]", {"max_length": [3]}),
+        (ValueError, r"max_length: .* for all sources, got \[\]", {"max_length": []}),
+        (ValueError, "seed: .* for all sources", {"temperature": 1.0, "seed": np.arange(2)}),
         (ValueError, "batch_size", {"batch_size": 0}),
-        (ValueError, r"prefix: .* one text for all sources, got \['a'\]", {"prefix": ["a"]}),
+        (ValueError, r"prefix: .* one value for all sources, got \['a'\]", {"prefix": ["a"]}),
         (ValueError, "prefix: a token of 'a 5' is not in", {"prefix": "a 5"}),
         (ValueError, r"prefix\[0\]: .* max_length=2 tokens", {"prefix": "a b c", "max_length": 2}),
-        (ValueError, "target: it is one a source", {"target": "a"}),
-        (ValueError, "target: it is one a source", {"target": ["a"]}),
+        (ValueError, "target: .* one value for all sources", {"target": "a"}),
+        (ValueError, "target: .* one value for all sources", {"target": ["a"]}),
+        (TypeError, "banned: expected a list", {"banned": iter(["a"])}),
         (ValueError, "allowed: the longest target has 4", {"allowed": ["a b c"], "max_length": 3}),
     ):
         source = iter(["abc"])
@@ -128,8 +130,14 @@ def test_a_prefix_for_all_sources_may_be_of_what_only_some_can_copy():
     letters = text.CharacterTokenizer.learn(WORDS)
     copying = zoo.build("attention_copy", source=letters, target=letters, size="tiny")
     assert "5" not in letters.vocabulary
-    found = copying.generate(iter(["a5", "5b"]), prefix="5", max_length=2)
-    assert [target[0] for target in found] == ["5", "5"]
+    sources = [letter + "5" for letter in WORDS[0]] * 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a prefix is no source, which could be cut
+        found = list(copying.generate(iter(sources), prefix="5", max_length=2))
+        long = "5" * copying.max_source
+        with pytest.raises(ValueError, match="a token of .* is not in the vocabulary"):
+            list(copying.generate(iter(["ab"]), prefix=long))
+    assert {target[0] for target in found} == {"5"} and len(found) == len(sources)
     with pytest.raises(ValueError, match="^prefix: a token of '5' is not in the vocabulary"):
         list(copying.generate(iter(["ab"]), prefix="5"))
 

@@ -46,8 +46,9 @@ def test_a_card_says_where_its_equations_do_not_hold(pages):
     best = recipes.read(ZOO / "attention.cmudict_best" / "recipe.toml")
     assert pages.otherwise(best) == (
         "**Otherwise here.** `order` is 'attend_update', not 'update_attend'; `scorer` is "
-        "'additive', not 'general', which the equations do not show.\n\n"
+        "'additive', not 'general', which the equations above do not show.\n\n"
     )
+    assert "; those [below](#equations) do.\n" in pages.otherwise(best, own=True)
     assert pages.otherwise(recipes.read(ZOO / "attention.cmudict" / "recipe.toml")) == ""
 
 
