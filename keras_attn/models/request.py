@@ -158,9 +158,11 @@ def check_for_all(model: Any, asked: dict[str, Any]) -> None:
         TypeError: as `request_of` does.
         ValueError: as `request_of` does of any source, or an option that has one value a source.
     """
+    if asked.get("target") is not None:
+        raise ValueError("target: it is of one source, so give a list of sources, not an iterator.")
     for name, value in asked.items():
         several = isinstance(value, list | tuple) or np.ndim(value) > 0
-        if value is not None and (name == "target" or (several and name not in OF_ALL)):
+        if several and name not in OF_ALL:
             raise ValueError(
                 f"{name}: for an iterator expected one value for all sources, got {value!r:.60}."
             )
