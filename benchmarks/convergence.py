@@ -1,20 +1,21 @@
-"""Whether fast training ends where plain training does: on dates from three seeds, on CMUdict.
+"""Whether fast training ends where plain training does: on dates from five seeds, on CMUdict.
 
     python benchmarks/convergence.py dates
     python benchmarks/convergence.py cmudict [--data-dir DIR]
     python benchmarks/convergence.py decoding [--data-dir DIR]
 
-"Fast" are the runs of the zoo (zoo/attention.DATA/results.json): `mixed_bfloat16` and the kernels.
-"Plain" is the same recipe in float32 by Keras' own layers (`keras_attn.kernels.plain`), trained
-here, in build/runs, where a run that was killed goes on. Both are measured by the recipe's search
-in float32. "decoding" asks the model of CMUdict that comes with the package in half precision and
-in float32. Results go to convergence.json and .md beside this file; a run that is there is not run
-again.
+"Fast" are the runs of the zoo (zoo/attention.DATA/results.json), `mixed_bfloat16` and the kernels,
+and of seeds that it lacks. "Plain" is the same recipe in float32 by Keras' own layers
+(`keras_attn.kernels.plain`). What is trained here is in build/runs, where a run that was killed
+goes on. Both are measured by the recipe's search in float32. "decoding" asks the model of CMUdict
+that comes with the package in half precision and in float32. Results go to convergence.json and .md
+beside this file; a run that is there is not run again.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
 from pathlib import Path
@@ -26,10 +27,11 @@ ZOO = HERE.parent / "zoo"
 RUNS = HERE.parent / "build" / "runs"
 RESULTS = HERE / "convergence.json"
 NAMES = {"dates": "attention.dates", "cmudict": "attention.cmudict"}
+SEEDS = {"dates": range(5), "cmudict": range(1)}
 PAGE = """# Convergence: does fast training end at the same quality?
 
 Made by `python benchmarks/convergence.py dates`, `... cmudict` and `... decoding`; the data is
-convergence.json. "Fast" are the runs of the zoo: `mixed_bfloat16` and the kernels. "Plain" is the
+convergence.json. "Fast" is `mixed_bfloat16` and the kernels, as the zoo trains. "Plain" is the
 same recipe in float32 by Keras' own layers and optimiser, with this package's loss. Both leave out
 padding, and split batches where a run had several cores. Both are measured by the recipe's search,
 in float32, on validation data; means of the seeds (least–most).
@@ -55,19 +57,23 @@ They differ in {differ} words.
 """
 
 
-def in_float32(recipe):
-    """Return a recipe in float32."""
-    return recipe._replace(options=recipe.options | {"dtype": "float32"})
+def recipe_of(mode: str, name: str):
+    """Return the recipe of a folder, in float32 if it is to be plain."""
+    from keras_attn import recipes
+
+    recipe = recipes.read(ZOO / name / "recipe.toml")
+    other = {"dtype": "float32"} if mode == "plain" else {}
+    return recipe._replace(options=recipe.options | other)
 
 
-def plain(name: str, seed: int, directory: str | None) -> dict:
-    """Train a recipe in float32 by Keras' own layers, and return what it measured."""
+def trained(mode: str, name: str, seed: int, directory: str | None) -> dict:
+    """Train a recipe in one of the modes, and return what it measured."""
     from keras_attn import kernels, recipes
 
-    recipe = in_float32(recipes.read(ZOO / name / "recipe.toml"))
-    folder = RUNS / f"plain.{name}.{seed}.{recipes.digest(recipe, 'decoding')[:8]}"
+    recipe = recipe_of(mode, name)
+    folder = RUNS / f"{mode}.{name}.{seed}.{recipes.digest(recipe, 'decoding')[:8]}"
     begun, of = commit(), machine()
-    with kernels.plain():
+    with kernels.plain() if mode == "plain" else contextlib.nullcontext():
         _, found = recipes.run(recipe, folder, seed, directory)
     by = {"commit": begun, "machine": f"{of['cpu']}, {of['cores']} cores"}
     return found | by | {"recipe_sha256": recipes.digest(recipe)}
@@ -92,10 +98,18 @@ def decoded(directory: str | None) -> dict:
 
 
 def modes(results: dict, name: str) -> dict[str, list[dict]]:
-    """Return the runs of a recipe: plain ones of the results, fast ones of the zoo."""
-    fast = json.loads((ZOO / name / "results.json").read_text())["runs"]
-    found = {"plain": results["plain"].get(name, {}), "fast": fast}
-    return {mode: list(runs.values()) for mode, runs in found.items()}
+    """Return the runs of a recipe by mode; those of the zoo are fast ones."""
+    return {mode: list(runs.values()) for mode, runs in by_seed(results, name).items()}
+
+
+def by_seed(results: dict, name: str) -> dict[str, dict[str, dict]]:
+    """Return the runs of a recipe by mode and seed."""
+    of_zoo = json.loads((ZOO / name / "results.json").read_text())["runs"]
+    fast = {seed: of_zoo[seed] for seed in of_zoo if int(seed) in SEEDS[name.split(".")[1]]}
+    return {
+        "plain": results["plain"].get(name, {}),
+        "fast": fast | results["fast"].get(name, {}),
+    }
 
 
 def shown(values: list[float]) -> str:
@@ -109,11 +123,8 @@ def placed(found: dict[str, list[dict]]) -> dict[str, str]:
     exact = {mode: [run["measured"]["exact_match"] for run in runs] for mode, runs in found.items()}
     words = {}
     for mode, other in (("fast", "plain"), ("plain", "fast")):
-        mean, least, most = (
-            sum(exact[mode]) / len(exact[mode]),
-            min(exact[other]),
-            max(exact[other]),
-        )
+        mean = sum(exact[mode]) / len(exact[mode])
+        least, most = min(exact[other]), max(exact[other])
         words[mode] = "below" if mean < least else "above" if mean > most else "within"
     return words
 
@@ -155,13 +166,11 @@ def save(results: dict) -> None:
 
 def main():
     """Run what is not there yet."""
-    from keras_attn import recipes
-
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("task", choices=(*NAMES, "decoding"))
     parser.add_argument("--data-dir", help="where CMUdict lies, if it is not to be downloaded")
     given = parser.parse_args()
-    results = {"plain": {}, "decoding": {}}
+    results = {"plain": {}, "fast": {}, "decoding": {}}
     if RESULTS.exists():
         results |= json.loads(RESULTS.read_text())
     if given.task == "decoding":
@@ -169,12 +178,12 @@ def main():
         save(results)
         return
     name = NAMES[given.task]
-    for seed in recipes.read(ZOO / name / "recipe.toml").seeds:
-        if str(seed) not in results["plain"].get(name, {}):
-            found = plain(name, seed, given.data_dir)
-            results = results | json.loads(RESULTS.read_text()) if RESULTS.exists() else results
-            results["plain"].setdefault(name, {})[str(seed)] = found
-            save(results)
+    for seed in map(str, SEEDS[given.task]):
+        for mode, runs in by_seed(results, name).items():
+            if seed not in runs:
+                found = trained(mode, name, int(seed), given.data_dir)
+                results[mode].setdefault(name, {})[seed] = found
+                save(results)
 
 
 if __name__ == "__main__":
