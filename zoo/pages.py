@@ -225,13 +225,16 @@ def numbers(run: dict) -> list[tuple[str, float]]:
     return [(key, run["measured"][key]) for key in (*RATES, *TRANSLATION) if key in run["measured"]]
 
 
-def published(data: str) -> str:
-    """Return what others report, or nothing."""
-    if data not in PUBLISHED:
+def published(task: str) -> str:
+    """Return what others report of a group, or nothing."""
+    if task not in PUBLISHED:
         return ""
-    found = PUBLISHED[data]
-    told = f"## Published\n\nFigures of single models for the {found['parts']}, which are others"
-    told += " than ours, so they are a scale rather than a ranking.\n\n"
+    found = PUBLISHED[task]
+    told = (
+        f"## Published\n\nFigures for the {found['parts']}, of single models where a line does not "
+        "say otherwise. Those sources are others than ours, so they are a scale rather than a "
+        "ranking.\n\n"
+    )
     return told + table(["model", *found["columns"]], found["rows"]) + "\n\n"
 
 
@@ -253,7 +256,7 @@ def card(name: str, of: Results) -> str:
         f"![learning](../{group(name)}_learning.png)\n"
         f"![by length](../{group(name)}_lengths.png)\n\n",
         looked(name),
-        published(recipe.data),
+        published(group(name)),
         mistakes(name),
         searched(name),
         tried(name),

@@ -52,6 +52,15 @@ def test_a_card_says_where_its_equations_do_not_hold(pages):
     assert pages.otherwise(recipes.read(ZOO / "attention.cmudict" / "recipe.toml")) == ""
 
 
+def test_what_others_report_is_of_a_task_that_is_here(pages):
+    groups = {pages.group(file.parent.name) for file in RECIPES}
+    assert groups - set(pages.PUBLISHED) == {"dates", "geo880_grouped"}  # which nobody reports
+    assert set(pages.PUBLISHED) <= groups
+    assert pages.published("g2p_fre").count("\n| ") == 3  # heads, the line below, one model
+    assert "| LSTM with attention | 84.6 |" in pages.published("geo880")
+    assert pages.published("dates") == ""
+
+
 def run(exact, seconds):
     rows = [{"from": 1, "to": 3, "sources": 4, "exact_match": exact}]
     measured = {"sources": 4, "exact_match": exact, "by_length": rows}
