@@ -1115,6 +1115,25 @@ def bridge_dense(encoder_states, weights):
     )
 
 
+def bridge_linear(encoder_states, weights):
+    """First states W state + b: `bridge_dense` without its tanh.
+
+    Args:
+        encoder_states: Tuple over layers of tuples of (B, D).
+        weights: Over layers, over states: pairs kernel (D, U), bias (U,).
+
+    Returns:
+        Tuple over layers of tuples of (B, U).
+    """
+    return tuple(
+        tuple(
+            _real(tensor) @ _real(kernel) + _real(bias)
+            for tensor, (kernel, bias) in zip(layer, pairs, strict=True)
+        )
+        for layer, pairs in zip(encoder_states, weights, strict=True)
+    )
+
+
 def bridge_summary(summary, weights):
     """First states tanh(W summary + b), one W for each state tensor.
 

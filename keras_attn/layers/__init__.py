@@ -1,7 +1,13 @@
 """Keras layers of the classic encoder-decoders, and the attention family."""
 
 from keras_attn.layers.attention import Attention
-from keras_attn.layers.bridges import CopyBridge, DenseBridge, SummaryBridge, ZeroBridge
+from keras_attn.layers.bridges import (
+    CopyBridge,
+    DenseBridge,
+    LinearBridge,
+    SummaryBridge,
+    ZeroBridge,
+)
 from keras_attn.layers.cells import ChoCell
 from keras_attn.layers.contexts import AttentionContext, FixedContext, NoContext
 from keras_attn.layers.convolution import ConvEncoder
@@ -67,6 +73,7 @@ __all__ = [
     "Hard",
     "Heads",
     "LastSummary",
+    "LinearBridge",
     "LinearReadout",
     "LocalMonotonicWindow",
     "LocalPredictedWindow",

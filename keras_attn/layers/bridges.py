@@ -67,7 +67,9 @@ class CopyBridge(Bridge):
 
 
 class ProjectingBridge(Bridge):
-    """Base of the bridges that project: each state is tanh(W x + b), with weights of its own."""
+    """Base of the bridges that project: each state is f(W x + b), with weights of its own."""
+
+    activation: str | None = "tanh"
 
     def build(self, state_depths, final_depths, summary_depth):
         """Make a projection for every state of every layer."""
@@ -76,7 +78,7 @@ class ProjectingBridge(Bridge):
         for i, (units, depths) in enumerate(zip(state_depths, inputs, strict=True)):
             for j, (u, depth) in enumerate(zip(units, depths, strict=True)):
                 projection = keras.layers.Dense(
-                    u, activation="tanh", name=f"state_{i}_{j}", dtype=self.dtype_policy
+                    u, activation=self.activation, name=f"state_{i}_{j}", dtype=self.dtype_policy
                 )
                 projection.build((None, depth))
                 self.projections.append(projection)
@@ -107,18 +109,35 @@ class DenseBridge(ProjectingBridge):
         ValueError: encoder and decoder differ in their numbers of layers or of states a layer.
     """
 
+    called = "dense"
+
     def input_depths(self, state_depths, final_depths, summary_depth):
         """See `ProjectingBridge.input_depths`."""
         if [len(layer) for layer in state_depths] != [len(layer) for layer in final_depths]:
             raise ValueError(
-                "bridge='dense': encoder and decoder need as many layers and states a layer; got "
-                f"widths {final_depths} for {state_depths}. Use bridge='summary'."
+                f"bridge={self.called!r}: encoder and decoder need as many layers and states a "
+                f"layer; got widths {final_depths} for {state_depths}. Use bridge='summary'."
             )
         return final_depths
 
     def inputs(self, encoded):
         """See `ProjectingBridge.inputs`."""
         return encoded.states
+
+
+@bridges.register("linear")
+class LinearBridge(DenseBridge):
+    """Each state from the encoder's final state of the same layer and kind, s_0 = W h_S + b.
+
+    An LSTM's cell state has no bound, and grows with the source: tanh of it saturates, and lets
+    little gradient through.
+
+    Raises:
+        ValueError: see `DenseBridge`.
+    """
+
+    activation = None
+    called = "linear"
 
 
 @bridges.register("summary")

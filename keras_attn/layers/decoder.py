@@ -29,7 +29,7 @@ class Decoder(Component):
     Args:
         recurrence: A `Recurrence`.
         context: "none", "fixed", "attention", or a context.
-        bridge: "zeros", "copy", "dense", "summary", or a bridge.
+        bridge: "zeros", "copy", "dense", "linear", "summary", or a bridge.
         readout: "linear", "tanh", "maxout", or a readout.
         order: "update_attend", "attend_update", or an order.
         start: "token", "summary", "zeros", or a start.

@@ -5,11 +5,11 @@ import pytest
 import reference
 from layer_samples import MASK, TOLERANCE, close, config_of, normal, randomised, reborn
 
-from keras_attn.layers import CopyBridge, DenseBridge, SummaryBridge, ZeroBridge
+from keras_attn.layers import CopyBridge, DenseBridge, LinearBridge, SummaryBridge, ZeroBridge
 from keras_attn.layers.bridges import bridges
 from keras_attn.types import Encoded
 
-NAMES = ["copy", "dense", "summary", "zeros"]
+NAMES = ["copy", "dense", "linear", "summary", "zeros"]
 LSTM, GRU = ((4, 4), (4, 4)), ((4,), (4,))  # two layers each
 SUMMARY = 5
 
@@ -42,7 +42,9 @@ def built(name, states, dtype="float32"):
 
 def oracle(name, bridge, source, states):
     weights = iter(bridge.get_weights())
-    pairs = [[(next(weights), next(weights)) for _ in layer] for layer in states if name[0] in "ds"]
+    pairs = [
+        [(next(weights), next(weights)) for _ in layer] for layer in states if name[0] in "dls"
+    ]
     if name == "zeros":
         kind = "lstm" if len(states[0]) == 2 else "gru"
         return reference.bridge_zeros(kind, len(states), 4, 4)
@@ -50,6 +52,8 @@ def oracle(name, bridge, source, states):
         return reference.bridge_copy(source.states)
     if name == "dense":
         return reference.bridge_dense(source.states, pairs)
+    if name == "linear":
+        return reference.bridge_linear(source.states, pairs)
     return reference.bridge_summary(source.summary, pairs)
 
 
@@ -68,19 +72,19 @@ def test_first_states_are_those_of_the_paper(name, states, dtype):
             close(tensor, expected_tensor, dtype)
 
 
-@pytest.mark.parametrize("name", ["dense", "summary"])
+@pytest.mark.parametrize("name", ["dense", "linear", "summary"])
 def test_every_projection_has_its_own_named_weights(name):
     bridge = built(name, LSTM)
     expected = [
         f"bridge/state_{i}_{j}/{w}" for i in (0, 1) for j in (0, 1) for w in ("kernel", "bias")
     ]
     assert [weight.path for weight in bridge.weights] == expected
-    inputs = [6, 7, 8, 9] if name == "dense" else [SUMMARY] * 4
+    inputs = [SUMMARY] * 4 if name == "summary" else [6, 7, 8, 9]
     shapes = [shape for depth in inputs for shape in ((depth, 4), (4,))]
     assert [tuple(weight.shape) for weight in bridge.weights] == shapes
 
 
-@pytest.mark.parametrize("name", ["dense", "summary"])
+@pytest.mark.parametrize("name", ["dense", "linear", "summary"])
 def test_projections_lie_in_one_flat_list_because_keras_3_14_saves_no_nested_ones(name):
     names = [projection.name for projection in built(name, LSTM).projections]
     assert names == ["state_0_0", "state_0_1", "state_1_0", "state_1_1"]
@@ -104,12 +108,16 @@ def test_copy_refuses_states_that_do_not_fit(final):
     assert f"got widths {final} for {LSTM}. Use bridge='dense'" in message
 
 
+@pytest.mark.parametrize("name", ["dense", "linear"])
 @pytest.mark.parametrize("final", [((4, 4),), ((4,), (4,))], ids=["layers", "states"])
-def test_dense_refuses_other_numbers_of_layers_or_states(final):
+def test_dense_and_linear_refuse_other_numbers_of_layers_or_states(final, name):
+    bridge = {"dense": DenseBridge, "linear": LinearBridge}[name]()
     with pytest.raises(ValueError) as caught:
-        DenseBridge().build(LSTM, final, SUMMARY)
+        bridge.build(LSTM, final, SUMMARY)
     message = str(caught.value)
-    assert message.startswith("bridge='dense': encoder and decoder need as many layers and states")
+    assert message.startswith(
+        f"bridge={name!r}: encoder and decoder need as many layers and states"
+    )
     assert message.endswith(f"got widths {final} for {LSTM}. Use bridge='summary'.")
 
 
