@@ -49,7 +49,7 @@ class Decoder(Component):
         self,
         recurrence: Recurrence,
         context: Any = "attention",
-        bridge: Any = "dense",
+        bridge: Any = "linear",
         readout: Any = "tanh",
         order: Any = "update_attend",
         start: Any = "token",

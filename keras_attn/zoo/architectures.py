@@ -42,7 +42,7 @@ def _context_every_step():
         title="the encoder's final state is the decoder's first",
         equations=(
             ENCODER,
-            "s_0 = tanh(W_b h_S + b_b), for each state of each layer",
+            "s_0 = W_b h_S + b_b, for each state of each layer",
             "s_t = f(E y_{t-1}, s_{t-1})",
             "p(y_t) = softmax(W s_t + b)",
         ),
@@ -55,7 +55,7 @@ def _context_every_step():
     ),
 )
 def _context_as_init():
-    return {"context": "none", "bridge": "dense", "readout": "linear"}
+    return {"context": "none", "bridge": "linear", "readout": "linear"}
 
 
 @register(
@@ -65,13 +65,14 @@ def _context_as_init():
         equations=(
             ENCODER,
             "c = h_S, the final state of both directions (or another summary)",
-            "s_0 = tanh(W_b h_S + b_b)",
+            "s_0 = W_b h_S + b_b, for each state of each layer",
             "s_t = f([E y_{t-1}; c], s_{t-1})",
             "p(y_t) = softmax(W [s_t; c] + b)",
         ),
         paper="Cho et al. 2014, arXiv:1406.1078, secs. 2.2 and A.1.",
         deviations=(
             "c is the final state itself, without tanh(V h).",
+            "The first states have no tanh either, which an LSTM's cell state saturates.",
             "The readout is linear and does not read y_{t-1}; Cho's is maxout (readout='maxout').",
             KERAS_CELLS,
         ),
@@ -80,7 +81,7 @@ def _context_as_init():
 def _combined():
     return {
         "context": "fixed",
-        "bridge": "dense",
+        "bridge": "linear",
         "order": "attend_update",
         "readout": "linear",
     }
@@ -105,7 +106,7 @@ def attention_card(
         title=title,
         equations=(
             ENCODER,
-            "s_0 = tanh(W_b h_S + b_b)",
+            "s_0 = W_b h_S + b_b, for each state of each layer",
             "s_t = f(E y_{t-1}, s_{t-1})",
             f"e_tj = {score}",
             *weigh,

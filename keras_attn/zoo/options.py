@@ -53,7 +53,7 @@ OPTIONS: dict[str, Option] = {
     "reverse_source": Option(False, "whether the encoder reads from the last token to the first"),
     "residual": Option(False, "whether layers after the first add their input to their output"),
     "encoder": _named("rnn", "the kind of encoder", encoders.classes),
-    "bridge": _named("dense", "the decoder's initial state", bridges.classes),
+    "bridge": _named("linear", "the decoder's initial state", bridges.classes),
     "context": _named("attention", "what a step sees of the source", contexts.classes),
     "summary": _named("last", "the fixed context vector", summaries.classes),
     "feedback": Option(True, "whether a step reads the previous token"),

@@ -57,7 +57,7 @@ def expected(model, name, source, target_in):
         fed = np.zeros((*target_in.shape, 0))
     else:
         projections = [[numbers(projection) for projection in decoder.bridge.projections]]
-        initial = reference.bridge_dense(encoded.states, projections)
+        initial = reference.bridge_linear(encoded.states, projections)
         fed = model.target_embedding.embeddings.numpy()[target_in]
     options = {"cell": cell, "readout": "tanh" if attends else "linear", **variant}
     return reference.decode(reference.Variant(**options), fed, encoded, initial, weights)

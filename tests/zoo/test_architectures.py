@@ -6,9 +6,9 @@ from keras_attn import layers, zoo
 
 POINTS = {  # bridge, context, feedback
     "context_every_step": (layers.ZeroBridge, layers.FixedContext, False),
-    "context_as_init": (layers.DenseBridge, layers.NoContext, True),
-    "combined": (layers.DenseBridge, layers.FixedContext, True),
-    "attention": (layers.DenseBridge, layers.AttentionContext, True),
+    "context_as_init": (layers.LinearBridge, layers.NoContext, True),
+    "combined": (layers.LinearBridge, layers.FixedContext, True),
+    "attention": (layers.LinearBridge, layers.AttentionContext, True),
 }
 
 

@@ -32,7 +32,7 @@ def arrays(layer, names):
 
 
 def bidirectional(model, x):
-    """Return h_j = [->h_j; <-h_j], and s_0 = tanh(W_b h_S + b_b), of the cell's state likewise."""
+    """Return h_j = [->h_j; <-h_j], and s_0 = W_b h_S + b_b, of the cell's state likewise."""
     E_x = model.source_embedding.embeddings.numpy()
     (both,) = model.encoder.layers
     units, S = model.encoder.units, len(x)
@@ -46,7 +46,7 @@ def bidirectional(model, x):
     (W_b, b_b), (W_k, b_k) = (
         numbers(projection) for projection in model.decoder.bridge.projections
     )
-    return h, np.tanh([h_S @ W_b + b_b, k_S @ W_k + b_k])
+    return h, np.stack([h_S @ W_b + b_b, k_S @ W_k + b_k])
 
 
 def step(layer, x, state):
