@@ -1106,17 +1106,12 @@ def bridge_dense(encoder_states, weights):
     Returns:
         Tuple over layers of tuples of (B, U).
     """
-    return tuple(
-        tuple(
-            np.tanh(_real(tensor) @ _real(kernel) + _real(bias))
-            for tensor, (kernel, bias) in zip(layer, pairs, strict=True)
-        )
-        for layer, pairs in zip(encoder_states, weights, strict=True)
-    )
+    projected = bridge_linear(encoder_states, weights)
+    return tuple(tuple(np.tanh(tensor) for tensor in layer) for layer in projected)
 
 
 def bridge_linear(encoder_states, weights):
-    """First states W state + b: `bridge_dense` without its tanh.
+    """First states W state + b, one W for each layer and kind of state, without tanh.
 
     Args:
         encoder_states: Tuple over layers of tuples of (B, D).

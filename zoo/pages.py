@@ -427,8 +427,8 @@ def tried(name: str) -> str:
     return "\n\n".join(
         [
             "## Ideas",
-            "What was tried in shorter runs of one seed, of [ideas.toml](ideas.toml), by `python "
-            f"zoo/ideas.py {name}`:",
+            "What was tried, in runs of one seed, often shorter ones, of [ideas.toml](ideas.toml), "
+            f"by `python zoo/ideas.py {name}`:",
             table(heads, rows) + "\n\n",
         ]
     )
