@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -284,6 +285,8 @@ def train(
     given = locals()
     if out is None:
         raise Stop("--out: expected the folder of the run.")
+    if (Path(architecture) / "recipe.toml").exists():
+        raise Stop(f"ARCHITECTURE: a folder; its recipe is {Path(architecture) / 'recipe.toml'}.")
     if architecture.endswith(".toml"):
         _refuse_beside_recipe(context)
         _train_recipe(architecture, out, seed, data_dir, json)
@@ -497,9 +500,12 @@ def evaluate(
         ),
     ],
     data: Annotated[
-        str,
-        typer.Argument(help=f"{', '.join(DATASETS)}, or a file of pairs; or a recipe, FILE.toml."),
-    ],
+        str | None,
+        typer.Argument(
+            help=f"{', '.join(DATASETS)}, or a file of pairs; or a recipe, FILE.toml; by default "
+            "the recipe of the run."
+        ),
+    ] = None,
     columns: Annotated[str | None, typer.Option(help="Two columns of the file: a,b.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Where a data set lies.")] = None,
     bleu: Annotated[bool, typer.Option(help="BLEU and chrF too, by sacrebleu.")] = False,
@@ -517,7 +523,7 @@ def evaluate(
     the best epoch that is scored; of dates, the test part. A recipe is measured as its training
     measures: by the part that chose the best epoch, with the beam that it says.
     """
-    if data.endswith(".toml"):
+    if data is None or data.endswith(".toml"):
         _refuse_beside_recipe(context)
         _evaluate_by_recipe(model, data, data_dir, seed, json)
         return
@@ -783,7 +789,7 @@ def _train_recipe(file, out, seed, data_dir, json):
     made = {key: value for key, value in recipe._asdict().items() if key not in UNMADE}
     settings = {"recipe": made, "seed": seed}
     _refuse_other_run(out, settings)
-    _note_run(out, settings)
+    _note_run(out, settings | {"decoding": recipe.decoding})
     _, found = recipes.run(recipe, out, seed, data_dir, [training.Progress()])
     if json:
         typer.echo(jsons.dumps(found))
@@ -797,9 +803,12 @@ def _evaluate_by_recipe(model, file, data_dir, seed, json):
     _import_quietly()
     from keras_attn import recipes
 
-    recipe = recipes.read(file)
+    recipe = _recipe_of(model) if file is None else recipes.read(file)
     seed = _seed_of(recipe, model, seed)
-    asked, cleaning, _ = _evaluated(model, in_full_precision=True)
+    asked, cleaning, whole = _evaluated(model, in_full_precision=True)
+    if whole != (recipes.tokens_of(recipe, "target") is list):
+        kinds = ("characters", "words") if whole else ("words", "characters")
+        raise Stop(f"{model} writes {kinds[0]}, and the targets of the recipe are {kinds[1]}.")
     _, held_out = recipes.pairs_of(recipe, data_dir, seed)
     with _bar("generating", len(set(held_out.sources))) as advance:
         found = recipes.measured(asked, cleaning, held_out, recipe, advance)
@@ -809,14 +818,50 @@ def _evaluate_by_recipe(model, file, data_dir, seed, json):
     _show_measured(found)
 
 
+def _recipe_of(model):
+    """Return the recipe that a run was made by, with the decoding that it said then."""
+    from keras_attn import recipes
+
+    file = _run_of(model)
+    noted = _read_json(file) if file.exists() else {}
+    if "decoding" not in noted:
+        raise Stop(
+            f"DATA: expected {', '.join(DATASETS)}, a file of pairs, or a recipe, FILE.toml; "
+            f"{model} is no run that notes its recipe."
+        )
+    seeds = {"seeds": [noted["seed"]], "decoding": noted["decoding"]}
+    return recipes.checked(noted["recipe"] | seeds)
+
+
+def _run_of(model):
+    """Return the file that says how a run was made, if a model is in a run's folder."""
+    return (model if model.is_dir() else model.parent) / "run.json"
+
+
+def _read_json(file):
+    """Return what a file of ours holds, a dict."""
+    return _json_of(file.read_text("utf-8"), file)
+
+
+def _json_of(text, file):
+    """Return the dict that the text of a file of ours is."""
+    try:
+        found = jsons.loads(text)
+    except ValueError as error:
+        raise Stop(f"{file} is damaged: {error}") from error
+    if not isinstance(found, dict):
+        raise Stop(f"{file} is damaged: expected a dict, got {type(found).__name__}.")
+    return found
+
+
 def _seed_of(recipe, model, seed):
     """Return the seed of a run, which decides what it was trained on, if the data goes by it."""
     from keras_attn import recipes
 
     if recipes.OF_SEED not in recipe.data_options.values():
         return recipe.seeds[0] if seed is None else seed
-    file = (model if model.is_dir() else model.parent) / "run.json"
-    of_run = jsons.loads(file.read_text())["seed"] if file.exists() else seed
+    file = _run_of(model)
+    of_run = _read_json(file).get("seed") if file.exists() else seed
     if of_run is None:
         raise Stop("--seed: the data of this recipe goes by the seed of the run; give that.")
     if seed not in (None, of_run):
@@ -915,7 +960,7 @@ def _refuse_other_run(out, settings):
     if (out / "state.npz").exists():
         if not (out / "run.json").exists():
             raise Stop(f"--out: {out} holds a run that this command did not make; give another.")
-        before = jsons.loads((out / "run.json").read_text())
+        before = _read_json(out / "run.json")
         names = [key for key in settings if key not in ("data", "validation", "data_dir")]
         changed = [key for key in names if before.get(key) != settings[key]]
         for key, what in (("data_sha256", "on other data"), ("recipe", "of another recipe")):
@@ -1005,7 +1050,8 @@ def _evaluated(path, in_full_precision=False):
     from keras_attn.serving import Client, checking
     from keras_attn.text.cleaning import Cleaning
 
-    described = jsons.loads(checking.beside(exported, "keras_attn.json"))
+    told = checking.beside(exported, "keras_attn.json")
+    described = _json_of(told, f"keras_attn.json of {exported}")
     about = described["vocabularies"]["target"]
     client = Client(exported.absolute().as_uri(), "")
 
@@ -1031,12 +1077,10 @@ def _loaded(path):
         if not (path / "model.keras").exists():
             raise Stop(f"{path} holds no model.keras; has its training ended?")
         path = path / "model.keras"
-    import keras
-
     from keras_attn import Seq2Seq, zoo  # registers what a file is made of
 
     if path.exists():
-        model = keras.saving.load_model(path, compile=False)
+        model = _read_model(path)
     elif str(path) in (trained := zoo.names(weights=True)):
         model = zoo.build(str(path))
     else:
@@ -1045,6 +1089,15 @@ def _loaded(path):
         raise Stop(f"{path} holds no model with tokenisers, but {type(model).__name__}.")
     _warm(model.source, model.target)
     return model
+
+
+def _read_model(path):
+    """Return what a file of Keras holds."""
+    import keras
+
+    if path.suffix != ".keras" or not zipfile.is_zipfile(path):
+        raise Stop(f"{path} is no .keras file, or a damaged one.")
+    return keras.saving.load_model(path, compile=False)
 
 
 def _import_quietly():

@@ -60,6 +60,7 @@ TRAINING = [
     and name not in ("seed", "callbacks", "by_row")
 ]
 DECODING = ("beam_size", "length_penalty")
+TABLES = ("data_options", "source", "target", "options", "training", "decoding")
 # Where classes of sources by length begin, in tokens without EOS.
 LENGTHS = (1, 4, 6, 8, 10, 12, 15, 20, 30)
 FITTED = 1000  # training sources that are measured too
@@ -114,6 +115,55 @@ def digest(recipe: Recipe, *without: str) -> str:
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
+def resolved(recipe: Recipe) -> dict[str, Any]:
+    """Return all that a recipe says and what it leaves to defaults, but for its seeds.
+
+    Returns:
+        Dict of what JSON can hold: "architecture", "data", and "TABLE.KEY" of each table.
+    """
+    found = {"architecture": recipe.architecture, "data": recipe.data}
+    for table, usual in _usual(recipe).items():
+        given = usual | getattr(recipe, table)
+        found |= {f"{table}.{key}": value for key, value in given.items()}
+    return json.loads(json.dumps(found))
+
+
+def _usual(recipe: Recipe) -> dict[str, dict[str, Any]]:
+    """Return the defaults of each table."""
+
+    def learnt(given: dict[str, Any]) -> dict[str, Any]:
+        joint = given["tokeniser"] == JOINT
+        return {} if joint else _defaults(text.KINDS[given["tokeniser"]].learn)
+
+    data, training_ = _defaults(DATA[recipe.data].load), _defaults(training.train)
+    return {
+        "data_options": {key: value for key, value in data.items() if key != "directory"},
+        "source": learnt(recipe.source),
+        "target": learnt(recipe.target),
+        "options": zoo.card(recipe.architecture).resolved(recipe.options),
+        "training": {key: value for key, value in training_.items() if key in TRAINING},
+        "decoding": {"beam_size": 1, "length_penalty": 0.0},
+    }
+
+
+def changed(recipe: Recipe, before: dict[str, Any]) -> list[str]:
+    """Return the keys of `resolved` that are not what they were, of old ones or the recipe's own.
+
+    An option that came after, and of which the recipe says nothing, changes nothing.
+    """
+    now = resolved(recipe)
+    own = {f"{table}.{key}" for table in TABLES for key in getattr(recipe, table)}
+    return sorted(
+        key for key in before.keys() | own if key not in before or before[key] != now.get(key)
+    )
+
+
+def _defaults(function: Callable) -> dict[str, Any]:
+    """Return what a function takes where nothing is said."""
+    parameters = inspect.signature(function).parameters.items()
+    return {name: x.default for name, x in parameters if x.default is not inspect.Parameter.empty}
+
+
 def checked(given: dict[str, Any]) -> Recipe:
     """Return the recipe that tables say, as TOML reads them.
 
@@ -125,20 +175,23 @@ def checked(given: dict[str, Any]) -> Recipe:
     for key, kind in (("architecture", str), ("data", str), ("seeds", list)):
         if not isinstance(given.get(key), kind):
             raise ValueError(f"{key}: expected a {kind.__name__}, got {given.get(key)!r}.")
-    parts = ("data_options", "source", "target", "options", "training", "decoding")
-    for key in parts:
+    for key in TABLES:
         if not isinstance(given.setdefault(key, {}), dict):
             raise ValueError(f"{key}: expected a table, [{key}], got {given[key]!r}.")
     recipe = Recipe(**given)
     if recipe.data not in DATA:
         raise ValueError(f"data: expected one of {sorted(DATA)}, got {recipe.data!r}.")
     _known("data_options", recipe.data_options, set(_takes(recipe.data)) - {"directory"})
-    if not recipe.seeds or any(type(seed) is not int or seed < 0 for seed in recipe.seeds):
-        raise ValueError(f"seeds: expected ints of 0 or more, got {recipe.seeds!r}.")
+    if not recipe.seeds or any(
+        type(seed) is not int or not 0 <= seed < 2**32 for seed in recipe.seeds
+    ):
+        raise ValueError(f"seeds: expected ints from 0 to 2**32 - 1, got {recipe.seeds!r}.")
+    if len(set(recipe.seeds)) < len(recipe.seeds):
+        raise ValueError(f"seeds: expected each once, got {recipe.seeds!r}.")
     for side in ("source", "target"):
         kind = given[side].get("tokeniser")
         joint = side == "target" and kind == JOINT
-        if kind not in text.KINDS and not joint:
+        if not joint and (not isinstance(kind, str) or kind not in text.KINDS):
             raise ValueError(
                 f"{side}.tokeniser: expected one of {sorted(text.KINDS)}, got {kind!r}."
             )
@@ -155,8 +208,27 @@ def checked(given: dict[str, Any]) -> Recipe:
         raise ValueError(f"decoding.length_penalty: expected a number from 0, got {penalty!r}.")
     if "epochs" not in recipe.training:
         raise ValueError("training.epochs: expected an int, got none.")
-    zoo.config(recipe.architecture, **recipe.options)
+    if "teacher_weight" in recipe.training and not recipe.training.get("teacher"):
+        raise ValueError("training.teacher_weight: expected a teacher beside it, got none.")
+    _of_usual_kind(recipe)
     return recipe
+
+
+KINDS = {bool: (bool,), int: (int,), float: (int, float), str: (str,)}  # of a default: what may be
+PLAIN = (str, bool, int, float, list, dict)
+
+
+def _of_usual_kind(recipe: Recipe) -> None:
+    """Raise a ValueError if a value is not of the kind of its default, where that has one."""
+    for table, usual in _usual(recipe).items():
+        for key, value in getattr(recipe, table).items():
+            kind = int if key == "epochs" else type(usual.get(key))
+            if value == OF_SEED and table == "data_options":
+                continue
+            if type(value) not in KINDS.get(kind, PLAIN):
+                wanted = f"{'an' if kind is int else 'a'} {kind.__name__}"
+                wanted = wanted if kind in KINDS else "a string, number, list or table"
+                raise ValueError(f"{table}.{key}: expected {wanted}, got {value!r}.")
 
 
 def _takes(data: str) -> Iterable[str]:

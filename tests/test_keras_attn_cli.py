@@ -258,6 +258,7 @@ def test_train_by_a_recipe(call, tmp_path, monkeypatch):
     assert (
         f"exact match:           {measured['exact_match']:.2%}" in call(*given).out
     )  # there already
+    assert json.loads(call("evaluate", tmp_path / "run", "--json").out) == measured
     found = call("evaluate", tmp_path / "run", recipe, "--beam-size", "3")
     assert found.code == 2 and "--beam-size: a recipe says that itself" in found.error
     for others, message in (
@@ -273,9 +274,26 @@ def test_train_by_a_recipe(call, tmp_path, monkeypatch):
     assert "Did you mean 'epochs'" in call(*given).error
     assert "--out: expected" in call("train", recipe).error
     assert "DATA: expected" in call("train", "attention", "--out", tmp_path / "other").error
+    assert "its recipe is" in call("train", tmp_path, "--out", tmp_path / "other").error
+    words = RECIPE.replace(
+        'target = { tokeniser = "character"', 'target = { tokeniser = "whitespace"'
+    )
+    recipe.write_text(words)
+    found = call("evaluate", tmp_path / "run", recipe)
+    assert found.code == 2 and "writes characters, and the targets" in found.error
     recipe.write_text(RECIPE)
-    (tmp_path / "run" / "run.json").unlink()
+    noted = tmp_path / "run" / "run.json"
+    for damaged in (noted.read_text()[:40], "[]"):
+        noted.write_text(damaged)
+        for found in (call(*given), call("evaluate", tmp_path / "run")):
+            assert found.code == 2 and "run.json is damaged: " in found.error, found.error
+    noted.unlink()
     assert "holds a run that this command did not make" in call(*given).error
+    found = call("evaluate", tmp_path / "run")
+    assert found.code == 2 and "is no run that notes its recipe" in found.error
+    (tmp_path / "run" / "model.keras").write_text("PK")
+    found = call("evaluate", tmp_path / "run", recipe)
+    assert found.code == 2 and "model.keras is no .keras file, or a damaged one" in found.error
 
 
 def test_what_a_fold_was_trained_on_does_not_measure_it(tmp_path):

@@ -3,9 +3,9 @@
     pip install names wordfreq
     python zoo/errors.py NAME [--data-dir DIR]
 
-It reads the run of the recipe's first seed in build/runs, and answers the words that chose its
-epoch as the recipe says. `python zoo/pages.py` makes tables and a picture of it. Names are those of
-the package names, which the US census of 1990 counted; how common a word is comes from wordfreq.
+It asks the model of CMUdict that comes with the package for the words that chose its epoch, as the
+recipe says. `python zoo/pages.py` makes tables and a picture of it. Names are those of the package
+names, which the US census of 1990 counted; how common a word is comes from wordfreq.
 """
 
 from __future__ import annotations
@@ -157,22 +157,23 @@ def kinds_of_words() -> Callable[[str], str]:
 def main():
     """Look at a run."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("name")
+    parser.add_argument("name", metavar="NAME")
     parser.add_argument("--data-dir", help="where the data lies, if it is not to be downloaded")
     given = parser.parse_args()
-    import keras
     import train
 
-    from keras_attn import recipes, scoring
+    from keras_attn import recipes, scoring, zoo
+    from keras_attn.zoo import shipped
 
-    recipe = recipes.read(HERE / given.name / "recipe.toml")
+    train.one_of(parser, given.name, [x for x in shipped.names() if ".cmudict" in x])
     kind = kinds_of_words()
-    run = train.run_of(given.name, recipe.seeds[0])
-    model = keras.models.load_model(run / "model.keras").in_full_precision()
-    _, held_out = recipes.pairs_of(recipe, given.data_dir, recipe.seeds[0])
+    recipe = recipes.read(HERE / given.name / "recipe.toml")
+    seed = json.loads((HERE / given.name / "results.json").read_text())["shipped"]["seed"]
+    _, held_out = recipes.pairs_of(recipe, given.data_dir, seed)
     words, references = scoring.grouped(*held_out)
+    model = zoo.build(given.name)
     answers, scores = model.generate(words, return_scores=True, **recipe.decoding)
-    found = {"recipe_sha256": recipes.digest(recipe)}
+    found = {"weights_sha256": shipped.digest(given.name), "options": recipe.decoding}
     found |= analysed(words, answers, scores, references, kind)
     file = HERE / given.name / "errors.json"
     aside = file.with_name(f".{file.name}")

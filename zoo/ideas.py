@@ -86,15 +86,17 @@ def main() -> None:
     parser.add_argument("--data-dir", help="where the data lies, if it is not to be downloaded")
     parser.add_argument("--only", metavar="IDEA", help="the name of one idea; by default all")
     given = parser.parse_args()
+    train.one_of(parser, given.name, sorted(x.parent.name for x in HERE.glob("*/ideas.toml")))
     ideas = read(given.name)
     if given.only is not None and given.only not in ideas:
         parser.error(f"--only: expected one of {', '.join(map(repr, ideas))}, got {given.only!r}.")
     for idea, recipe in ideas.items():
-        digest = recipes.digest(recipe)
-        before = load(given.name).get(idea, {})
-        if before.get("recipe_sha256") != digest and given.only in (None, idea):
+        before = load(given.name).get(idea, {"made_of": {}})
+        if given.only in (None, idea) and recipes.changed(recipe, before["made_of"]):
             print(f"--- {idea}", flush=True)
-            found = {"recipe_sha256": digest} | tried(given.name, recipe, given.data_dir)
+            found = {"made_of": recipes.resolved(recipe)} | tried(
+                given.name, recipe, given.data_dir
+            )
             results = load(given.name) | {idea: found}  # another process may have added to it
             save(given.name, {idea: results[idea] for idea in ideas if idea in results})
 

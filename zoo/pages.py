@@ -367,11 +367,11 @@ def mistakes(name: str) -> str:
     ]
     return "\n\n".join(
         [
-            f"## Mistakes\n\nOf the first seed, by `python zoo/errors.py {name}`. Of the wrong "
-            f"words {several['1']} have one wrong phoneme, {several['2']} two, and "
-            f"{several['3 or more']} more. A common word is one in 100,000 words of text, or "
-            "more frequent (wordfreq); a name is one that the US census of 1990 lists, and not "
-            "common.",
+            f"## Mistakes\n\nOf the model that comes with the package, by `python zoo/errors.py "
+            f"{name}`. Of the wrong words {several['1']} have one wrong phoneme, {several['2']} "
+            f"two, and {several['3 or more']} more. A common word is one in 100,000 words of "
+            "text, or more frequent (wordfreq); a name is one that the US census of 1990 lists, "
+            "and not common.",
             table(["kind of word", "words", "wrong, %"], kinds),
             table(["edit", "number"], [[kind, n] for kind, n in found["edits"].items()]),
             f"The phonemes that are most often taken for others: {swapped}.",

@@ -117,6 +117,7 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="measure what was published")
     given = parser.parse_args()
     name, seed = given.name, given.seed
+    train.one_of(parser, name, train.names())
     directory = given.data_dir and str(Path(given.data_dir).resolve())
     about = recipes.DATA[recipes.read(HERE / name / "recipe.toml").data].ABOUT
     if not about.shared:

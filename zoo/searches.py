@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import train
 
 from keras_attn import recipes, scoring, zoo
+from keras_attn.zoo import shipped
 
 HERE = Path(__file__).parent
 SEARCHES: dict[str, dict[str, Any]] = {
@@ -47,16 +49,18 @@ def main() -> None:
     parser.add_argument("name", metavar="NAME")
     parser.add_argument("--data-dir", help="where the data lies, if it is not to be downloaded")
     given = parser.parse_args()
+    train.one_of(parser, given.name, train.names())
     recipe = recipes.read(HERE / given.name / "recipe.toml")
-    model = zoo.build(given.name)
     if recipes.DATA[recipe.data].ABOUT.by_row:
         parser.error(f"NAME: expected data in which a source counts once, got {recipe.data!r}.")
+    train.one_of(parser, given.name, shipped.names())
+    model = zoo.build(given.name)
     seed = json.loads((HERE / given.name / "results.json").read_text())["shipped"]["seed"]
     _, held_out = recipes.pairs_of(recipe, given.data_dir, seed)
     (sources, references), _ = recipes.answered(list, model.target.cleaning, held_out)
     tokens = recipes.tokens_of(recipe, "target")
-    results: dict[str, Any] = {"recipe_sha256": recipes.digest(recipe), "sources": len(sources)}
-    results["searches"] = {}
+    results: dict[str, Any] = {"weights_sha256": shipped.digest(given.name)}
+    results |= {"sources": len(sources), "searches": {}}
     greedy = np.full(len(sources), -np.inf)
     for name, options in SEARCHES.items():
         found, scores = searched(model, sources, references, options, tokens)

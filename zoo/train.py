@@ -54,14 +54,27 @@ def machine() -> str:
 
 
 def load(name: str) -> dict:
-    """Return the results of a folder, without runs if its recipe has changed since."""
+    """Return the results of a folder, without runs if what they were made of has changed since."""
     file = HERE / name / "results.json"
-    digest = recipes.digest(recipes.read(HERE / name / "recipe.toml"))
-    found = json.loads(file.read_text()) if file.exists() else {"recipe_sha256": digest, "runs": {}}
-    if found["recipe_sha256"] != digest:
-        print(f"{name}: the recipe has changed, so that its results are made anew", flush=True)
-        return {"recipe_sha256": digest, "runs": {}}
+    recipe = recipes.read(HERE / name / "recipe.toml")
+    anew = {"made_of": recipes.resolved(recipe), "runs": {}}
+    found = json.loads(file.read_text()) if file.exists() else anew
+    if changes := recipes.changed(recipe, found["made_of"]):
+        told = ", ".join(changes)
+        print(f"{name}: {told} changed, so that its results are made anew", flush=True)
+        return anew
     return found
+
+
+def names() -> list[str]:
+    """Return the folders here that have a recipe."""
+    return sorted(path.parent.name for path in HERE.glob("*/recipe.toml"))
+
+
+def one_of(parser: argparse.ArgumentParser, name: str, known: list[str]) -> None:
+    """End with a message if a name is none of those that are known."""
+    if name not in known:
+        parser.error(f"NAME: expected one of {', '.join(known)}, got {name!r}.")
 
 
 def run_of(name: str, seed: int, again: bool = False) -> Path:
@@ -161,19 +174,17 @@ def save(name: str, results: dict) -> None:
 
 def main():
     """Train what is not there."""
-    names = sorted(path.parent.name for path in HERE.glob("*/recipe.toml"))
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(names)}")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(names())}")
     parser.add_argument("--data-dir", help="where the data lies, if it is not to be downloaded")
     parser.add_argument("--seed", type=int, help="only this one")
     parser.add_argument("--again", action="store_true", help="what has results, once more")
     given = parser.parse_args()
     directory = given.data_dir and str(Path(given.data_dir).resolve())
     kind = "reruns" if given.again else "runs"
-    chosen = given.names or names
+    chosen = given.names or names()
     for name in chosen:
-        if name not in names:
-            parser.error(f"NAME: expected one of {', '.join(names)}, got {name!r}.")
+        one_of(parser, name, names())
     data = {recipes.read(HERE / name / "recipe.toml").data for name in chosen}
     if given.data_dir and len(data) > 1:
         parser.error(f"--data-dir: expected NAMEs of one data set, got {', '.join(sorted(data))}.")

@@ -19,6 +19,7 @@ from keras_attn.scoring import grouped, translation_scores
 from keras_attn.text import pipeline
 from keras_attn.text.arguments import utf8
 from keras_attn.training import state
+from keras_attn.training.locks import alone
 from keras_attn.training.optimizers import adam, averaged
 from keras_attn.training.progress import Progress
 
@@ -89,7 +90,7 @@ def train(
         TypeError: a model without tokenisers, a teacher that is neither model nor ensemble, or
             pairs or a validation of what is no text.
         ValueError: an argument outside its range, a teacher that does not fit, or a folder with
-            another run, or a damaged one.
+            another run, a damaged one, or another process that trains there.
     """
     if monitor not in MONITORS:
         raise ValueError(f"monitor: expected one of {sorted(MONITORS)}, got {monitor!r}.")
@@ -142,21 +143,22 @@ def train(
     if teacher is not None:
         settings["teacher"] = [_fingerprint(teacher), teacher_weight]
     run = Run(folder, validation, monitor, patience, settings)
-    done = run.resume(model)
-    if done < epochs and not run.stopped:
-        _fit(
-            model,
-            pairs,
-            [run, *callbacks],
-            batch_size=batch_size,
-            epochs=epochs,
-            initial_epoch=done,
-            seed=seed,
-            teacher=teacher,
-            teacher_weight=teacher_weight,
-        )
-    state.restore(model, folder / BEST)
-    save_model(model, folder / MODEL)
+    with alone(folder):
+        done = run.resume(model)
+        if done < epochs and not run.stopped:
+            _fit(
+                model,
+                pairs,
+                [run, *callbacks],
+                batch_size=batch_size,
+                epochs=epochs,
+                initial_epoch=done,
+                seed=seed,
+                teacher=teacher,
+                teacher_weight=teacher_weight,
+            )
+        state.restore(model, folder / BEST)
+        save_model(model, folder / MODEL)
     return run.log
 
 
@@ -253,10 +255,6 @@ class Run(keras.callbacks.Callback):
         """Whether patience has run out."""
         waited = len(self.log) - 1 - self.best if self.log else 0
         return self.patience is not None and waited >= self.patience
-
-    def on_train_begin(self, logs=None):
-        """Make the folder, now that nothing is refused any more."""
-        self.folder.mkdir(parents=True, exist_ok=True)
 
     def on_epoch_begin(self, epoch, logs=None):
         """Note the time; what comes before the first epoch, as asking a teacher, is part of it."""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 
+import keras
 import pytest
 
 from keras_attn import recipes, zoo
+from keras_attn.zoo import shipped
 
 ZOO = Path(__file__).parent.parent.parent / "zoo"
 RECIPES = sorted(ZOO.glob("*/recipe.toml"))
@@ -35,21 +38,39 @@ def test_recipes_are_of_what_their_folder_says(file):
     if zoo.config(recipe.architecture, **recipe.options)["copy"] != "none":
         assert recipe.training["label_smoothing"] == 0  # `compile` refuses any, and 0.1 is usual
     results = file.with_name("results.json")
-    for found in (results, file.with_name("errors.json"), file.with_name("searches.json")):
-        if found.exists():
-            assert json.loads(found.read_text())["recipe_sha256"] == recipes.digest(recipe)
     if results.exists():
-        assert set(json.loads(results.read_text())["runs"]) == set(map(str, recipe.seeds))
+        found = json.loads(results.read_text())
+        assert recipes.changed(recipe, found["made_of"]) == []
+        assert set(found["runs"]) == set(map(str, recipe.seeds))
+    for found in (file.with_name("errors.json"), file.with_name("searches.json")):
+        if found.exists():
+            of = json.loads(found.read_text())
+            assert of["weights_sha256"] == shipped.digest(file.parent.name)
+
+
+@pytest.mark.parametrize("name", shipped.names())
+def test_published_weights_are_of_the_recipe(name):
+    recipe, model = recipes.read(ZOO / name / "recipe.toml"), zoo.build(name)
+    options = recipe.options | {"dtype": "float32"}
+    again = zoo.build(recipe.architecture, source=model.source, target=model.target, **options)
+    made = [
+        json.dumps(keras.saving.serialize_keras_object(x), sort_keys=True) for x in (model, again)
+    ]
+    shipped_as, told = (
+        re.sub(r'("name": "\w+?)_\d+"', r'\1"', x) for x in made
+    )  # Keras counts layers
+    assert shipped_as == told
 
 
 def test_a_card_says_where_its_equations_do_not_hold(pages):
     best = recipes.read(ZOO / "attention.cmudict_best" / "recipe.toml")
     assert pages.otherwise(best) == (
         "**Otherwise here.** `order` is 'attend_update', not 'update_attend'; `scorer` is "
-        "'additive', not 'general', which the equations above do not show.\n\n"
+        "'additive', not 'general'; `bridge` is 'dense', not 'linear', which the equations above "
+        "do not show.\n\n"
     )
     assert "; those [below](#equations) do.\n" in pages.otherwise(best, own=True)
-    assert pages.otherwise(recipes.read(ZOO / "attention.cmudict" / "recipe.toml")) == ""
+    assert pages.otherwise(recipes.read(ZOO / "attention.dates" / "recipe.toml")) == ""
 
 
 def test_what_others_report_is_of_a_task_that_is_here(pages):

@@ -44,6 +44,17 @@ def test_more_seeds_and_comments_keep_results(train):
     assert train.load(NAME)["runs"] == {}
 
 
+def test_another_default_makes_results_anew(train, capsys):
+    results = train.load(NAME) | {"runs": {"0": run(0.5)}}
+    file = train.HERE / NAME / "results.json"
+    file.write_text(json.dumps(results | {"made_of": results["made_of"] | {"options.cell": "gru"}}))
+    assert train.load(NAME)["runs"] == {}
+    assert f"{NAME}: options.cell changed, so that" in capsys.readouterr().out
+    before = {key: x for key, x in results["made_of"].items() if key != "options.copy"}
+    file.write_text(json.dumps(results | {"made_of": before}))  # which came after these results
+    assert train.load(NAME)["runs"] == {"0": run(0.5)}
+
+
 def test_another_way_of_decoding_trains_nothing_anew(train):
     before = train.run_of(NAME, 0)
     change(train, "beam_size = 1", "beam_size = 2")
