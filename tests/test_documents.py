@@ -288,12 +288,24 @@ def test_what_was_wanted_stands_beside_what_was_measured(monkeypatch):
     assert sentence in (ROOT / "docs" / "speed.md").read_text()
 
 
-def test_files_that_are_linked_exist():
+def test_files_and_sections_that_are_linked_exist():
     cards = [*ROOT.glob("zoo/*/*.md"), *ROOT.glob("saved_models/*/1/*.md")]
     for file in [*ROOT.glob("*.md"), *ROOT.glob("*/*.md"), *cards]:
-        for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", file.read_text()):
-            assert link.startswith("https://") or (file.parent / link).exists(), (file, link)
+        # a card shows its notes, whose links to sections are the card's
+        card = file.with_name("card.md") if file.name == "notes.md" else file
+        for link, section in re.findall(r"\]\(([^)#]*)(?:#([^)]*))?\)", file.read_text()):
+            if link.startswith("https://"):
+                continue
+            linked = file.parent / link if link else card
+            assert linked.exists(), (file, link)
+            assert not section or section in sections(linked), (file, link, section)
     assert len(cards) >= 15
+
+
+def sections(page):
+    """Return the anchors of a page's headings, as GitHub names them."""
+    heads = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head).strip().lower().replace(" ", "-") for head in heads}
 
 
 def test_every_export_that_is_published_is_on_the_page():

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from keras_attn import recipes, zoo
+from keras_attn.zoo import shipped
 from keras_attn.zoo.options import OPTIONS
 
 HERE = Path(__file__).parent
@@ -250,7 +251,7 @@ def card(name: str, of: Results) -> str:
         f"**Data.** {about.title}. Home: {about.home}. Licence: {about.licence}"
         f"{notice(recipe)}.\n\n",
         limits(recipe),
-        taught(recipe),
+        taught(recipe, of["runs"]),
         f"## Results\n\n{measured(name, of)}\n\n",
         trained_again(name, of),
         f"![learning](../{group(name)}_learning.png)\n"
@@ -333,10 +334,20 @@ def otherwise(recipe: recipes.Recipe, own: bool = False) -> str:
     return f"{told}; those [below](#equations) do.\n\n" if own else f"{told}.\n\n"
 
 
-def taught(recipe: recipes.Recipe) -> str:
+def taught(recipe: recipes.Recipe, runs: dict[str, Results]) -> str:
     """Return whom a model learnt from, or nothing."""
-    teachers = [f"[{name}](../{name}/card.md)" for name in recipe.training.get("teacher", [])]
-    return f"**Teachers.** {', '.join(teachers)}.\n\n" if teachers else ""
+    names = recipe.training.get("teacher", [])
+    if not names:
+        return ""
+    teachers = ", ".join(f"[{name}](../{name}/card.md)" for name in names)
+    now = {name: shipped.digest(name) for name in names}
+    others = [seed for seed, run in runs.items() if run["teachers"] != now]
+    told = (
+        f" Seed{'s' * (len(others) > 1)} {', '.join(others)} learnt from earlier models of these "
+        "names, which have been trained anew since."
+    )
+    taken = f"**Teachers.** {teachers}. What they took is not in the minutes below."
+    return f"{taken}{told * bool(others)}\n\n"
 
 
 def looked(name: str) -> str:

@@ -73,6 +73,20 @@ def test_a_card_says_where_its_equations_do_not_hold(pages):
     assert pages.otherwise(recipes.read(ZOO / "attention.dates" / "recipe.toml")) == ""
 
 
+def test_a_card_says_when_teachers_have_been_trained_anew(pages):
+    names = ["attention.cmudict", "combined.cmudict"]
+    recipe = recipes.read(ZOO / "attention.cmudict_best" / "recipe.toml")
+    recipe = recipe._replace(training=recipe.training | {"teacher": names})
+    now = {name: shipped.digest(name) for name in names}
+    told = pages.taught(recipe, {"0": {"teachers": now}})
+    assert told.startswith("**Teachers.** [attention.cmudict](../attention.cmudict/card.md), [c")
+    assert "learnt from earlier" not in told
+    before = {"teachers": now | {names[1]: "another"}}
+    told = pages.taught(recipe, {"0": before, "1": {"teachers": now}, "2": before})
+    assert "Seeds 0, 2 learnt from earlier models of these names" in told
+    assert pages.taught(recipe._replace(training={}), {"0": {}}) == ""
+
+
 def test_what_others_report_is_of_a_task_that_is_here(pages):
     groups = {pages.group(file.parent.name) for file in RECIPES}
     assert groups - set(pages.PUBLISHED) == {"dates", "geo880_grouped"}  # which nobody reports
