@@ -28,7 +28,7 @@ SAVED_MODELS = HERE.parent / "saved_models"
 DOCS = HERE.parent / "docs" / "exports.md"
 OF_IDS = ("ids", "ids_beam", "encode", "step")
 OF_TEXTS = ("serving_default", "beam", "options", "sample", "score", "attend")
-TEXTS = {"dates": "29. Mai 1975", "cmudict": "throughout"}
+TEXTS = {"dates": "29. Mai 1975", "cmudict": "throughout", "g2p": "kristján"}
 PAGE = """# Exports: what they weigh, how soon they answer, and what a GPU would run
 
 Every architecture at its default size, with the vocabularies of dates, untrained. "First" and
