@@ -1047,13 +1047,16 @@ def _evaluated(path, in_full_precision=False):
         loaded = loaded.in_full_precision() if in_full_precision else loaded
         whole = isinstance(loaded.target, text.CharacterTokenizer | text.ByteTokenizer)
         return loaded.generate, loaded.target.cleaning, whole
-    from keras_attn.serving import Client, checking
+    from keras_attn.serving import Client, ServerError, checking
     from keras_attn.text.cleaning import Cleaning
 
     told = checking.beside(exported, "keras_attn.json")
     described = _json_of(told, f"keras_attn.json of {exported}")
     about = described["vocabularies"]["target"]
-    client = Client(exported.absolute().as_uri(), "")
+    try:
+        client = Client(exported.absolute().as_uri(), "")
+    except ServerError as error:  # such as weights that were cut off
+        raise Stop(f"{exported} does not load; is it whole? {error.message}") from error
 
     def generate(sources, **options):
         if "coverage_penalty" in options:

@@ -345,6 +345,10 @@ def test_export(call, folder, tmp_path):
     assert found.code == 2 and "exists" in found.error
     found = call("generate", tmp_path / "served" / "2", "cat")
     assert found.code == 2 and "is an exported model" in found.error
+    weights = next(Path(served[1], "variables").glob("*.data-*"))
+    weights.write_bytes(weights.read_bytes()[:-100])
+    found = call("evaluate", served[1], folder / "pairs.tsv")
+    assert found.code == 2 and f"{served[1]} does not load; is it whole?" in found.error
 
 
 def test_an_export_takes_the_next_number_if_another_took_its_own(
