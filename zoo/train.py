@@ -201,7 +201,8 @@ def main():
             print(f"--- {name}, seed {seed}{', again' * given.again}", flush=True)
             found = train(name, seed, directory, given.again)
             results = load(name)  # another process may have added to it
-            results[kind] = results.get(kind, {}) | {str(seed): found}
+            added = results.get(kind, {}) | {str(seed): found}
+            results[kind] = dict(sorted(added.items(), key=lambda of: int(of[0])))
             save(name, results)
 
 
