@@ -186,7 +186,12 @@ def trained_again(name: str, of: Results) -> str:
         heads = [each, *both[0], "minutes", "commit"]
         cells = [f"{first} then {both[1][head]}" for head, first in both[0].items()]
         rows.append([seed, *cells, f"{run['minutes']:.1f}", run["commit"]])
-    return f"Trained once more from the recipe, from nothing:\n\n{table(heads, rows)}\n\n"
+    anew = any(
+        run.get("teachers") != of["runs"][seed].get("teachers")
+        for seed, run in of["reruns"].items()
+    )
+    taught = ", by teachers that had been trained anew" * anew
+    return f"Trained once more from the recipe, from nothing{taught}:\n\n{table(heads, rows)}\n\n"
 
 
 def by_epoch(run: dict) -> list[str]:

@@ -289,3 +289,24 @@ def test_translations_are_told_and_drawn_by_bleu(pages, tmp_path, monkeypatch):
         "multi30k_learning.png",
         "multi30k_lengths.png",
     }
+
+
+@pytest.mark.parametrize("teacher, told", [("a", "nothing:"), ("b", "by teachers that had been")])
+def test_a_rerun_stands_beside_the_run_and_tells_of_other_teachers(pages, teacher, told):
+    rates = ("exact_match", "sequence_error_rate", "token_error_rate")
+    first, again = (
+        {"measured": dict.fromkeys(rates, rate), "minutes": 82.04, "commit": "c0ffee"}
+        for rate in (0.25, 0.5)
+    )
+    first["teachers"], again["teachers"] = (
+        {"attention.cmudict": "a"},
+        {"attention.cmudict": teacher},
+    )
+    found = pages.trained_again(
+        "attention.cmudict_best", {"runs": {"0": first}, "reruns": {"0": again}}
+    )
+    assert "| 0 | 25.00 then 50.00 | 25.00 then 50.00 | 25.00 then 50.00 | 82.0 | c0ffee |" in found
+    assert (
+        told in found
+        and pages.trained_again("attention.cmudict_best", {"runs": {"0": first}}) == ""
+    )
