@@ -61,7 +61,7 @@ They differ in {differ} words.
 
 
 def recipe_of(mode: str, name: str):
-    """Return a folder's recipe as it was for the runs there are, in float32 if it is to be plain."""
+    """Return the recipe of the runs that there are, in float32 if it is to be plain."""
     from keras_attn import recipes
 
     recipe = recipes.read(ZOO / name / "recipe.toml")
