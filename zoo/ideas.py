@@ -21,6 +21,7 @@ import keras
 import train
 
 from keras_attn import recipes, training
+from keras_attn.training import locks
 
 HERE = Path(__file__).parent
 SEED = 0
@@ -97,8 +98,9 @@ def main() -> None:
             found = {"made_of": recipes.resolved(recipe)} | tried(
                 given.name, recipe, given.data_dir
             )
-            results = load(given.name) | {idea: found}  # another process may have added to it
-            save(given.name, {idea: results[idea] for idea in ideas if idea in results})
+            with locks.alone(HERE / given.name, wait=True):  # others may add to it
+                results = load(given.name) | {idea: found}
+                save(given.name, {idea: results[idea] for idea in ideas if idea in results})
 
 
 if __name__ == "__main__":

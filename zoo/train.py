@@ -24,6 +24,7 @@ from pathlib import Path
 
 from keras_attn import recipes
 from keras_attn.kernels import cores
+from keras_attn.training import locks
 from keras_attn.zoo import shipped
 
 HERE = Path(__file__).parent
@@ -164,6 +165,12 @@ def summary(runs: dict) -> dict:
     return found
 
 
+def with_run(results: dict, kind: str, seed: int, found: dict) -> dict:
+    """Return results with those of a run, by seed."""
+    runs = results.get(kind, {}) | {str(seed): found}
+    return results | {kind: dict(sorted(runs.items(), key=lambda of: int(of[0])))}
+
+
 def save(name: str, results: dict) -> None:
     """Write results, all at once."""
     results = results | {"summary": summary(results["runs"])}
@@ -200,10 +207,8 @@ def main():
                 continue
             print(f"--- {name}, seed {seed}{', again' * given.again}", flush=True)
             found = train(name, seed, directory, given.again)
-            results = load(name)  # another process may have added to it
-            added = results.get(kind, {}) | {str(seed): found}
-            results[kind] = dict(sorted(added.items(), key=lambda of: int(of[0])))
-            save(name, results)
+            with locks.alone(HERE / name, wait=True):  # others may add to it
+                save(name, with_run(load(name), kind, seed, found))
 
 
 if __name__ == "__main__":

@@ -9,11 +9,15 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def alone(folder: Path, wait: bool = False) -> Iterator[None]:
     """Be the only process that works in a folder, where the system can tell.
 
     The folder is made if need be, and goes again if nothing was put into it. However a process
     ends, the system lets the next one in.
+
+    Args:
+        folder: Its path.
+        wait: Boolean, wait until another process has ended, rather than raise.
 
     Raises:
         ValueError: another process works there.
@@ -21,7 +25,7 @@ def alone(folder: Path) -> Iterator[None]:
     new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with _locked(folder):
+        with _locked(folder, wait):
             yield
     finally:
         if new and not any(folder.iterdir()):
@@ -29,7 +33,7 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _locked(folder: Path, wait: bool) -> Iterator[None]:
     """Hold a lock of the system on a folder; nothing is written."""
     try:
         import fcntl
@@ -39,7 +43,7 @@ def _locked(folder: Path) -> Iterator[None]:
     opened = os.open(folder, os.O_RDONLY)
     try:
         try:
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(opened, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError as error:
             raise ValueError(
                 f"{str(folder)!r}: another process trains there; wait for it, or give another."

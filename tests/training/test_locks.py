@@ -36,6 +36,21 @@ def test_another_process_is_refused_until_the_first_ends(tmp_path):
     assert (folder / "state").exists()
 
 
+def test_one_that_waits_goes_on_when_the_first_has_ended(tmp_path):
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    wait = HOLD.replace("[1]))", "[1]), wait=True)").replace("sys.stdin.read()", "")
+    wait = wait.replace("with locks", "print('asks', flush=True)\nwith locks")
+    with locks.alone(folder):
+        other = subprocess.Popen(
+            [sys.executable, "-c", wait, str(folder)], stdout=subprocess.PIPE, text=True
+        )
+        assert other.stdout.readline() == "asks\n"
+        with pytest.raises(subprocess.TimeoutExpired):
+            other.wait(timeout=2)
+    assert other.communicate(timeout=60)[0] == "held\n" and other.returncode == 0
+
+
 def test_a_new_folder_that_stays_empty_goes_again(tmp_path):
     for folder, stays in ((tmp_path / "new", False), (tmp_path / "old", True)):
         if stays:
