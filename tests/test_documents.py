@@ -408,3 +408,18 @@ def test_nothing_faults_and_no_word_is_spelt_otherwise():
     compared = json.loads((ROOT / "benchmarks" / "corpus.json").read_text())
     assert compared["checked"] == 1000
     assert compared["compared"]["differing"] == compared["compared"]["near"]
+
+
+def test_a_tie_of_cmudict_is_told_where_ranges_overlap_and_no_order():
+    summaries = {
+        name: json.loads((ROOT / "zoo" / f"{name}.cmudict" / "results.json").read_text())
+        for name in ("attention", "combined", "context_as_init", "context_every_step")
+    }
+    wrong = {name: of["summary"]["sequence_error_rate"] for name, of in summaries.items()}
+    apart = wrong.pop("context_every_step")["least"]
+    assert max(of["least"] for of in wrong.values()) < min(of["most"] for of in wrong.values())
+    assert max(of["most"] for of in wrong.values()) < apart
+    assert all(len(summaries[name]["runs"]) == 3 for name in wrong)
+    page = (ROOT / "zoo" / "README.md").read_text()
+    assert "of `attention`, `combined` and `context_as_init` overlap, which is a tie" in page
+    assert "the one that is not fed what it said, lies apart from them, by one run" in page
