@@ -789,6 +789,7 @@ def _train_recipe(file, out, seed, data_dir, json):
     made = {key: value for key, value in recipe._asdict().items() if key not in UNMADE}
     settings = {"recipe": made, "seed": seed}
     _refuse_other_run(out, settings)
+    recipes.pairs_of(recipe, data_dir, seed)  # raises before anything is written
     _note_run(out, settings | {"decoding": recipe.decoding})
     _, found = recipes.run(recipe, out, seed, data_dir, [training.Progress()])
     if json:
@@ -826,9 +827,11 @@ def _recipe_of(model):
     noted = _read_json(file) if file.exists() else {}
     if "decoding" not in noted:
         raise Stop(
-            f"DATA: expected {', '.join(DATASETS)}, a file of pairs, or a recipe, FILE.toml; "
-            f"{model} is no run that notes its recipe."
+            f"DATA: expected {', '.join(DATASETS)}, a file of pairs, or a recipe, such as "
+            f"zoo/attention.dates/recipe.toml; {model} is no run that notes its recipe."
         )
+    if not {"recipe", "seed"} <= set(noted):
+        raise Stop(f"{file} is damaged: it has no recipe and seed.")
     seeds = {"seeds": [noted["seed"]], "decoding": noted["decoding"]}
     return recipes.checked(noted["recipe"] | seeds)
 
@@ -979,11 +982,13 @@ def _refuse_other_run(out, settings):
 
 
 def _note_run(out, settings):
-    """Write what a run is of."""
-    out.mkdir(parents=True, exist_ok=True)
-    aside = out / ".run.json"
-    aside.write_text(jsons.dumps(settings, indent=1) + "\n")
-    os.replace(aside, out / "run.json")
+    """Write what a run is of, unless another process trains there."""
+    from keras_attn.training import locks
+
+    with locks.alone(out):
+        aside = out / ".run.json"
+        aside.write_text(jsons.dumps(settings, indent=1) + "\n")
+        os.replace(aside, out / "run.json")
 
 
 def _tokenisers(data, pairs, settings):

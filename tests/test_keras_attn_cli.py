@@ -21,6 +21,7 @@ import keras_attn_cli
 from keras_attn import recipes
 from keras_attn.datasets import dates
 from keras_attn.serving import publishing
+from keras_attn.training import locks
 
 ZOO = Path(__file__).parent.parent / "zoo"
 WORDS = ["cat", "act", "tack", "at", "kit", "tick", "kick", "taka", "itta", "aki"]
@@ -283,7 +284,11 @@ def test_train_by_a_recipe(call, tmp_path, monkeypatch):
     assert found.code == 2 and "writes characters, and the targets" in found.error
     recipe.write_text(RECIPE)
     noted = tmp_path / "run" / "run.json"
-    for damaged in (noted.read_text()[:40], "[]"):
+    whole = noted.read_text()
+    noted.write_text('{"decoding": {}}')
+    found = call("evaluate", tmp_path / "run")
+    assert found.code == 2 and "run.json is damaged: it has no recipe and seed" in found.error
+    for damaged in (whole[:40], "[]"):
         noted.write_text(damaged)
         for found in (call(*given), call("evaluate", tmp_path / "run")):
             assert found.code == 2 and "run.json is damaged: " in found.error, found.error
@@ -294,6 +299,23 @@ def test_train_by_a_recipe(call, tmp_path, monkeypatch):
     (tmp_path / "run" / "model.keras").write_text("PK")
     found = call("evaluate", tmp_path / "run", recipe)
     assert found.code == 2 and "model.keras is no .keras file, or a damaged one" in found.error
+
+
+def test_what_cannot_be_trained_leaves_no_note_of_a_run(call, tmp_path):
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(RECIPE)
+    for folder in ("first", "other"):
+        (tmp_path / folder).mkdir()
+    noted = tmp_path / "first" / "run.json"
+    noted.write_text("{}")
+    given = "train", recipe, "--out"
+    with locks.alone(tmp_path / "first"):
+        found = call(*given, tmp_path / "first", "--seed", "4")
+    assert found.code == 2 and "another process trains there" in found.error
+    assert noted.read_text() == "{}"
+    found = call(*given, tmp_path / "new", "--data-dir", tmp_path)
+    assert found.code == 2 and "directory: " in found.error
+    assert not (tmp_path / "new").exists()
 
 
 def test_what_a_fold_was_trained_on_does_not_measure_it(tmp_path):

@@ -182,4 +182,7 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    import train
+
+    with train.told():
+        main()

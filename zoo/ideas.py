@@ -36,6 +36,8 @@ def base(name: str) -> str:
 def read(name: str) -> dict[str, recipes.Recipe]:
     """Return the recipes of a folder's ideas, by what they are called."""
     given = tomllib.loads((HERE / name / "ideas.toml").read_text("utf-8"))
+    if missing := {"recipe", "idea"} - set(given):
+        raise ValueError(f"{name}/ideas.toml: expected {', '.join(sorted(missing))}.")
     unchanged = recipes.read(HERE / given.pop("recipe") / "recipe.toml")
     ideas: dict[str, recipes.Recipe] = {}
     for number, idea in enumerate(given.pop("idea")):
@@ -64,7 +66,7 @@ def tried(name: str, recipe: recipes.Recipe, directory: str | None) -> dict[str,
     by = train.made(run, f"zoo/{name}/ideas.toml", f"zoo/{base(name)}/recipe.toml")
     keras.backend.clear_session()
     _, found = recipes.run(recipe, run, SEED, directory, [training.Progress()])
-    return {key: found[key] for key in NOTED} | by
+    return {key: found[key] for key in NOTED} | by | train.taught(recipe)
 
 
 def load(name: str) -> dict[str, Any]:
@@ -78,6 +80,15 @@ def save(name: str, results: dict[str, Any]) -> None:
     aside = HERE / name / ".ideas.json"
     aside.write_text(json.dumps(results, indent=1) + "\n")
     os.replace(aside, HERE / name / "ideas.json")
+
+
+def add(name: str, idea: str, found: dict[str, Any]) -> None:
+    """Put what an idea measured beside what other processes did, in the order that is told now."""
+    with locks.alone(HERE / name, wait=True):
+        results, told = load(name) | {idea: found}, read(name)
+        for gone in sorted(set(results) - set(told)):
+            print(f"{gone}: is in ideas.toml no more, so that its figures go", flush=True)
+        save(name, {idea: results[idea] for idea in told if idea in results})
 
 
 def main() -> None:
@@ -98,10 +109,9 @@ def main() -> None:
             found = {"made_of": recipes.resolved(recipe)} | tried(
                 given.name, recipe, given.data_dir
             )
-            with locks.alone(HERE / given.name, wait=True):  # others may add to it
-                results = load(given.name) | {idea: found}
-                save(given.name, {idea: results[idea] for idea in ideas if idea in results})
+            add(given.name, idea, found)
 
 
 if __name__ == "__main__":
-    main()
+    with train.told():
+        main()

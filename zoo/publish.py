@@ -26,6 +26,7 @@ import train
 
 from keras_attn import Seq2Seq, recipes, zoo
 from keras_attn.serving import checking
+from keras_attn.training import locks
 from keras_attn.zoo import shipped
 
 HERE = Path(__file__).parent
@@ -135,11 +136,13 @@ def main() -> None:
     if not given.again:
         publish(name, seed, directory)
     found = measured(name, seed, directory)
-    train.save(name, train.load(name) | {"shipped": found})
+    with locks.alone(HERE / name, wait=True):
+        train.save(name, train.load(name) | {"shipped": found})
     for form in ("package", "saved_model"):
         wrong = found[form] and found[form]["sequence_error_rate"]
         print(f"{form}: {'too large' if wrong is None else f'{wrong:.2%} wrong'}", flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    with train.told():
+        main()

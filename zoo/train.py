@@ -12,12 +12,14 @@ trained once more, from nothing, and measured beside them, to see whether they c
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
 import statistics
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -76,6 +78,15 @@ def one_of(parser: argparse.ArgumentParser, name: str, known: list[str]) -> None
     """End with a message if a name is none of those that are known."""
     if name not in known:
         parser.error(f"NAME: expected one of {', '.join(known)}, got {name!r}.")
+
+
+@contextlib.contextmanager
+def told() -> Iterator[None]:
+    """End with one line where something is wrong that whoever runs a script can mend."""
+    try:
+        yield
+    except (ImportError, OSError, TypeError, ValueError) as error:
+        sys.exit(f"{Path(sys.argv[0]).name}: {error}")
 
 
 def run_of(name: str, seed: int, again: bool = False) -> Path:
@@ -165,10 +176,22 @@ def summary(runs: dict) -> dict:
     return found
 
 
-def with_run(results: dict, kind: str, seed: int, found: dict) -> dict:
-    """Return results with those of a run, by seed."""
-    runs = results.get(kind, {}) | {str(seed): found}
-    return results | {kind: dict(sorted(runs.items(), key=lambda of: int(of[0])))}
+def add(name: str, recipe: recipes.Recipe, kind: str, seed: int, found: dict) -> None:
+    """Put what a run of a recipe measured beside what other processes did.
+
+    Raises:
+        ValueError: the folder's recipe is another one by now.
+    """
+    with locks.alone(HERE / name, wait=True):
+        results = load(name)
+        if changes := recipes.changed(recipe, results["made_of"]):
+            raise ValueError(
+                f"{name}: {', '.join(changes)} changed while seed {seed} was trained, so that its "
+                "results are not written; with the recipe that it was, the same command does."
+            )
+        runs = results.get(kind, {}) | {str(seed): found}
+        results[kind] = dict(sorted(runs.items(), key=lambda of: int(of[0])))
+        save(name, results)
 
 
 def save(name: str, results: dict) -> None:
@@ -197,6 +220,8 @@ def main():
         parser.error(f"--data-dir: expected NAMEs of one data set, got {', '.join(sorted(data))}.")
     for name in chosen:
         recipe = recipes.read(HERE / name / "recipe.toml")
+        if given.seed not in (None, *recipe.seeds):
+            parser.error(f"--seed: expected one of {recipe.seeds} for {name}, got {given.seed}.")
         for seed in recipe.seeds if given.seed is None else [given.seed]:
             results = load(name)
             if given.again and str(seed) not in results["runs"]:
@@ -207,9 +232,9 @@ def main():
                 continue
             print(f"--- {name}, seed {seed}{', again' * given.again}", flush=True)
             found = train(name, seed, directory, given.again)
-            with locks.alone(HERE / name, wait=True):  # others may add to it
-                save(name, with_run(load(name), kind, seed, found))
+            add(name, recipe, kind, seed, found)
 
 
 if __name__ == "__main__":
-    main()
+    with told():
+        main()

@@ -120,3 +120,20 @@ def test_figures_are_of_the_ideas_that_are_told(file, ideas, monkeypatch):
     assert list(found) == list(told)
     for idea, recipe in told.items():
         assert recipes.changed(recipe, found[idea]["made_of"]) == []
+
+
+def test_ideas_that_others_told_and_measured_meanwhile_are_kept(ideas, capsys):
+    ideas.save(NAME, {"as it was": {"minutes": 0}})
+    file = ideas.HERE / NAME / "ideas.toml"
+    file.write_text(IDEAS + '\n[[idea]]\nname = "new"\n')
+    ideas.add(NAME, "new", {"minutes": 3})
+    ideas.add(NAME, "as it is", {"minutes": 1})
+    assert ideas.load(NAME) == {"as it is": {"minutes": 1}, "new": {"minutes": 3}}
+    assert list(ideas.load(NAME)) == ["as it is", "new"]
+    assert "as it was: is in ideas.toml no more" in capsys.readouterr().out
+
+
+def test_a_list_of_ideas_names_the_recipe_that_they_change(ideas):
+    (ideas.HERE / NAME / "ideas.toml").write_text("[training]\nepochs = 2\n")
+    with pytest.raises(ValueError, match="dates_more/ideas.toml: expected idea, recipe"):
+        ideas.read(NAME)

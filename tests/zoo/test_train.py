@@ -78,6 +78,31 @@ def test_processes_do_not_lose_each_others_results(train, monkeypatch):
     assert results["summary"]["exact_match"] == {"mean": 0.5, "least": 0.25, "most": 0.75}
 
 
+def test_a_recipe_that_changed_during_its_training_gets_no_results(train, monkeypatch):
+    before = train.recipes.read(train.HERE / NAME / "recipe.toml")
+    train.add(NAME, before, "runs", 1, run(0.25))
+    told = (train.HERE / NAME / "results.json").read_text()
+    change(train, "epochs = 15", "epochs = 16")
+    with pytest.raises(ValueError, match="training.epochs changed while seed 0 was trained"):
+        train.add(NAME, before, "runs", 0, run(0.75))
+    assert (train.HERE / NAME / "results.json").read_text() == told
+
+
+def test_seeds_are_those_of_the_recipe(train, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["train.py", NAME, "--seed", "7"])
+    with pytest.raises(SystemExit):
+        train.main()
+    assert "--seed: expected one of [0, 1, 2] for" in capsys.readouterr().err
+
+
+def test_what_can_be_mended_is_one_line(train, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["zoo/errors.py"])
+    with pytest.raises(SystemExit, match=r"^errors.py: No module named 'names'$"), train.told():
+        raise ModuleNotFoundError("No module named 'names'")
+    with pytest.raises(KeyError), train.told():
+        raise KeyError("a fault of ours")
+
+
 def test_what_has_results_is_trained_again_when_that_is_asked(train, monkeypatch, capsys):
     asked = []
 
