@@ -272,7 +272,10 @@ def train(
     seed: Annotated[
         int,
         typer.Option(
-            help="For weights, dropout and the order of pairs.", rich_help_panel="Training"
+            min=0,
+            max=2**32 - 1,
+            help="For weights, dropout and the order of pairs.",
+            rich_help_panel="Training",
         ),
     ] = 0,
     json: AsJson = False,

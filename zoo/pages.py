@@ -147,7 +147,7 @@ def measured(name: str, of: Results) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
     lengths = [
         [f"{row['from']}–{row['to']}", f"{row['sources']:,}", f"{row['right']:.1f}"]
-        for row in by_length(of)
+        for row in by_length(of, sharing(name, of))
     ]
     fitted = [f"{seed}: {100 * run['fitted']['exact_match']:.1f}" for seed, run in runs.items()]
     chosen = [[each, "best", "last", "of least loss"]]
@@ -178,7 +178,8 @@ def trained_again(name: str, of: Results) -> str:
         return ""
     each = runs_are(name).removesuffix("s")
     heads, rows = [], []
-    for seed, run in of["reruns"].items():
+    again = {seed: run for seed, run in of["reruns"].items() if seed in of["runs"]}
+    for seed, run in again.items():
         both = [
             rates({key: {"mean": x, "least": x, "most": x} for key, x in numbers(made)})
             for made in (of["runs"][seed], run)
@@ -187,8 +188,7 @@ def trained_again(name: str, of: Results) -> str:
         cells = [f"{first} then {both[1][head]}" for head, first in both[0].items()]
         rows.append([seed, *cells, f"{run['minutes']:.1f}", run["commit"]])
     anew = any(
-        run.get("teachers") != of["runs"][seed].get("teachers")
-        for seed, run in of["reruns"].items()
+        run.get("teachers") != of["runs"][seed].get("teachers") for seed, run in again.items()
     )
     taught = ", by teachers that had been trained anew" * anew
     return f"Trained once more from the recipe, from nothing{taught}:\n\n{table(heads, rows)}\n\n"
@@ -204,10 +204,11 @@ def by_epoch(run: dict) -> list[str]:
     return [f"{scale * entry[shown]:.2f} ({entry['epoch']:.0f})" for entry in entries]
 
 
-def by_length(of: Results) -> list[dict[str, Any]]:
+def by_length(of: Results, shared: int = 1) -> list[dict[str, Any]]:
     """Return classes of sources by length, and the mean of what is right of them over all runs.
 
-    That is "right", the BLEU of translations, else the percentage of exact matches.
+    That is "right", the BLEU of translations, else the percentage of exact matches. Of `shared`
+    runs that were asked for the same sources, these are counted once.
     """
     rows: dict[int, dict[str, Any]] = {}
     for run in of["runs"].values():
@@ -218,7 +219,12 @@ def by_length(of: Results) -> list[dict[str, Any]]:
             right = row.get("bleu", 100 * row["exact_match"]) * row["sources"]
             found["right"] = (found["right"] * found["sources"] + right) / total
             found |= {"sources": total, "to": max(found["to"], row["to"])}
-    return [rows[start] for start in sorted(rows)]
+    return [rows[x] | {"sources": rows[x]["sources"] // shared} for x in sorted(rows)]
+
+
+def sharing(name: str, of: Results) -> int:
+    """Return how many runs of a folder were asked for the same sources: all, or one by one."""
+    return len(of["runs"]) if runs_are(name) == "seeds" else 1
 
 
 def kind_of(run: dict) -> str:
@@ -249,10 +255,18 @@ def card(name: str, of: Results) -> str:
     recipe = recipes.read(HERE / name / "recipe.toml")
     about, architecture = recipes.DATA[recipe.data].ABOUT, zoo.card(recipe.architecture)
     notes = HERE / name / "notes.md"
+    own = notes.exists() and "## Equations" in notes.read_text()
     equations = textwrap.indent("\n".join(architecture.equations), "    ")
     parts = [
-        f"# {name}\n\n{architecture.title}. {architecture.paper}\n\n{equations}\n\n",
-        otherwise(recipe, notes.exists() and "## Equations" in notes.read_text()),
+        f"# {name}\n\n{architecture.title}. "
+        + (
+            "Its equations are [below](#equations).\n\n"
+            if own
+            else f"{architecture.paper}\n\n{equations}\n\n"
+        ),
+        built(recipe),
+        otherwise(recipe, own),
+        "" if own else deviations(architecture),
         f"**Data.** {about.title}. Home: {about.home}. Licence: {about.licence}"
         f"{notice(recipe)}.\n\n",
         limits(recipe),
@@ -279,6 +293,29 @@ def notice(recipe: recipes.Recipe) -> str:
     """Return where the notice is that a data set's licence asks for, or nothing."""
     file = f"LICENSE.{recipe.data}"
     return f", [notice](../../{file})" if (HERE.parent / file).exists() else ""
+
+
+CELLS = {"lstm": "an LSTM", "gru": "a GRU", "simple_rnn": "a plain recurrent cell with tanh"}
+
+
+def built(recipe: recipes.Recipe) -> str:
+    """Return how large a model is and how it is trained, what its recipe leaves out included."""
+    of = recipes.resolved(recipe)
+    layers = of["options.num_layers"]
+    smoothing = of["training.label_smoothing"]
+    smoothed = f"with label smoothing of {smoothing:g}" if smoothing else "without label smoothing"
+    return (
+        f"**As built.** f is {CELLS[of['options.cell']]}, {layers} layer{'s' * (layers > 1)} of "
+        f"{of['options.units']} units; embeddings of {of['options.embedding_size']}; a dropout of "
+        f"{of['options.dropout']:g}. Trained for at most {of['training.epochs']} epochs in batches "
+        f"of {of['training.batch_size']}, by Adam with a learning rate of up to "
+        f"{of['training.learning_rate']:g}, {smoothed}.\n\n"
+    )
+
+
+def deviations(architecture: zoo.Card) -> str:
+    """Return what an architecture has otherwise than the paper that it names."""
+    return f"**Otherwise than the paper.** {' '.join(architecture.deviations)}\n\n"
 
 
 UNITS = {"character": "characters", "byte": "bytes", "whitespace": "tokens between blanks"}
@@ -335,8 +372,9 @@ def otherwise(recipe: recipes.Recipe, own: bool = False) -> str:
     ]
     if not other:
         return ""
-    told = f"**Otherwise here.** {'; '.join(other)}, which the equations above do not show"
-    return f"{told}; those [below](#equations) do.\n\n" if own else f"{told}.\n\n"
+    if own:
+        return f"**Otherwise than `{recipe.architecture}`.** {'; '.join(other)}.\n\n"
+    return f"**Otherwise here.** {'; '.join(other)}, which the equations above do not show.\n\n"
 
 
 def taught(recipe: recipes.Recipe, runs: dict[str, Results]) -> str:
@@ -528,10 +566,11 @@ def draw(data: str, found: dict[str, Results]) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(fontsize=8)
     figure.savefig(HERE / f"{data}_learning.png", dpi=110)
-    figure, axes = axes_of(f"{data}: by length, mean of the runs", "source, tokens", kind)
+    below = "source, tokens; how many there are"
+    figure, axes = axes_of(f"{data}: by length, mean of the runs", below, kind)
     for name, of in found.items():
-        rows = by_length(of)
-        ranges = [f"{row['from']}–{row['to']}" for row in rows]
+        rows = by_length(of, sharing(name, of))
+        ranges = [f"{row['from']}–{row['to']}\n{row['sources']:,}" for row in rows]
         axes.plot(ranges, [row["right"] for row in rows], marker="o", label=label(name))
     if not translates:
         axes.set_ylim(top=101)

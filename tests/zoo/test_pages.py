@@ -69,7 +69,8 @@ def test_a_card_says_where_its_equations_do_not_hold(pages):
         "'additive', not 'general'; `bridge` is 'dense', not 'linear', which the equations above "
         "do not show.\n\n"
     )
-    assert "; those [below](#equations) do.\n" in pages.otherwise(best, own=True)
+    own = pages.otherwise(best, own=True)
+    assert own.startswith("**Otherwise than `attention`.** `order` is") and "above" not in own
     assert pages.otherwise(recipes.read(ZOO / "attention.dates" / "recipe.toml")) == ""
 
 
@@ -143,7 +144,7 @@ def test_figures_are_those_of_the_runs(pages, tmp_path, monkeypatch):
     card = (tmp_path / "attention.dates" / "card.md").read_text()
     assert "| 1 | 50.00 | 50.00 | 25.00 | 2 of 3 | 11.0 | 700 | abc |" in card
     assert (
-        "| 1–3 | 8 | 62.5 |" in card
+        "| 1–3 | 4 | 62.5 |" in card
         and "by seed: 0: 87.5, 1: 87.5." in card
         and "| 0 | 75.00 (2) | 18.75 (3) | 37.50 (1) |" in card
         and "So it is." in card
@@ -259,6 +260,10 @@ def test_folds_of_other_lengths_are_brought_together(pages):
         {"from": 4, "to": 5, "sources": 4, "right": 75.0},
     ]
     assert folds[0][0]["sources"] == 3
+    seeds = {"runs": {i: {"measured": {"by_length": folds[0]}} for i in range(3)}}
+    once = [{"from": 4, "to": 5, "sources": 3, "right": 100.0}]
+    assert pages.by_length(seeds, pages.sharing("attention.dates", seeds)) == once
+    assert pages.sharing("attention.geo880", seeds) == 1
 
 
 def test_translations_are_told_and_drawn_by_bleu(pages, tmp_path, monkeypatch):
@@ -310,3 +315,19 @@ def test_a_rerun_stands_beside_the_run_and_tells_of_other_teachers(pages, teache
         told in found
         and pages.trained_again("attention.cmudict_best", {"runs": {"0": first}}) == ""
     )
+
+
+def test_a_card_says_how_a_model_is_built_and_what_is_otherwise_than_the_paper(pages):
+    told = pages.built(recipes.read(ZOO / "attention.scan_tanh" / "recipe.toml"))
+    assert told.startswith("**As built.** f is a plain recurrent cell with tanh, 1 layer of 128 un")
+    assert "embeddings of 64; a dropout of 0." in told and "40 epochs in batches of 32" in told
+    assert "learning rate of up to 0.001, without label smoothing" in told
+    assert "with label smoothing of 0.1" in pages.built(
+        recipes.read(ZOO / "attention.cmudict" / "recipe.toml")
+    )
+    card = pages.card("combined.dates", pages.results()["combined.dates"])
+    assert "**Otherwise than the paper.** c is the final state itself, without tanh(V h)." in card
+    best = pages.card("attention.cmudict_best", pages.results()["attention.cmudict_best"])
+    first, own = best.split("## Equations")  # of its own
+    assert "Otherwise than the paper" not in best and "s_t = " not in first and "s_t = " in own
+    assert "every step. Its equations are [below](#equations)." in first
