@@ -480,6 +480,10 @@ REFUSED = {
         ["train", "attention", "{pairs}", "--out", "x", "-o", "unit=3"],
         "unknown option 'unit'",
     ),
+    "a seed below 0": (
+        ["train", "attention", "{pairs}", "--out", "x", "--seed", "-1"],
+        "Invalid value for '--seed'",
+    ),
     "columns": (
         ["train", "attention", "{pairs}", "--out", "x", "--columns", "a"],
         "--columns: expected two names or numbers",
