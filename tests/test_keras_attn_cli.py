@@ -480,10 +480,6 @@ REFUSED = {
         ["train", "attention", "{pairs}", "--out", "x", "-o", "unit=3"],
         "unknown option 'unit'",
     ),
-    "a seed below 0": (
-        ["train", "attention", "{pairs}", "--out", "x", "--seed", "-1"],
-        "Invalid value for '--seed'",
-    ),
     "columns": (
         ["train", "attention", "{pairs}", "--out", "x", "--columns", "a"],
         "--columns: expected two names or numbers",
@@ -527,10 +523,13 @@ def test_errors_are_one_line_and_leave_nothing(call, folder, tmp_path, monkeypat
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("flag", ["--epochs", "--batch-size", "--patience"])
-def test_nothing_is_no_number_of_epochs(call, folder, tmp_path, flag):
+@pytest.mark.parametrize(
+    "flag, number",
+    [("--epochs", "0"), ("--batch-size", "0"), ("--patience", "0"), ("--seed", "-1")],
+)
+def test_nothing_is_no_number_of_epochs(call, folder, tmp_path, flag, number):
     arguments = ["train", "attention", folder / "pairs.tsv", "--out", tmp_path / "run"]
-    found = call(*arguments, flag, "0")
+    found = call(*arguments, flag, number)
     assert found.code == 2 and flag in found.error and not (tmp_path / "run").exists()
 
 
