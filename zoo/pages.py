@@ -172,26 +172,35 @@ def measured(name: str, of: Results) -> str:
     )
 
 
+OTHER_RUNS = {
+    "earlier": "Trained before, from the same recipe",
+    "reruns": "Trained once more from the recipe, from nothing",
+}
+
+
 def trained_again(name: str, of: Results) -> str:
-    """Return what runs measured that were made a second time from the recipe, or nothing."""
-    if "reruns" not in of:
-        return ""
+    """Return what runs measured that were made from the recipe before or after, or nothing."""
+    told = [compared(name, of["runs"], of[kind], kind) for kind in OTHER_RUNS if kind in of]
+    return "".join(told)
+
+
+def compared(name: str, runs: dict[str, dict], others: dict[str, dict], kind: str) -> str:
+    """Return a table of runs of equal seeds, the first one first."""
     each = runs_are(name).removesuffix("s")
     heads, rows = [], []
-    again = {seed: run for seed, run in of["reruns"].items() if seed in of["runs"]}
-    for seed, run in again.items():
-        both = [
+    there = {seed: run for seed, run in others.items() if seed in runs}
+    for seed, run in there.items():
+        both = (run, runs[seed]) if kind == "earlier" else (runs[seed], run)
+        first, second = (
             rates({key: {"mean": x, "least": x, "most": x} for key, x in numbers(made)})
-            for made in (of["runs"][seed], run)
-        ]
-        heads = [each, *both[0], "minutes", "commit"]
-        cells = [f"{first} then {both[1][head]}" for head, first in both[0].items()]
+            for made in both
+        )
+        heads = [each, *first, "minutes", "commit"]
+        cells = [f"{before} then {second[head]}" for head, before in first.items()]
         rows.append([seed, *cells, f"{run['minutes']:.1f}", run["commit"]])
-    anew = any(
-        run.get("teachers") != of["runs"][seed].get("teachers") for seed, run in again.items()
-    )
-    taught = ", by teachers that had been trained anew" * anew
-    return f"Trained once more from the recipe, from nothing{taught}:\n\n{table(heads, rows)}\n\n"
+    anew = any(run.get("teachers") != runs[seed].get("teachers") for seed, run in there.items())
+    taught = ", by other models of its teachers" * anew
+    return f"{OTHER_RUNS[kind]}{taught}:\n\n{table(heads, rows)}\n\n"
 
 
 def by_epoch(run: dict) -> list[str]:
