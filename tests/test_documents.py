@@ -97,12 +97,14 @@ def test_figures_of_the_variants_are_those_of_the_runs(name):
 def test_figures_of_trained_models_are_those_of_their_results(name):
     results = json.loads((ROOT / "zoo" / name / "results.json").read_text())
     keys = ("sequence_error_rate", "token_error_rate")
-    runs = list(results["runs"].values())
+    runs, of_package = list(results["runs"].values()), results["shipped"]["package"]
     cells = []
     for key in keys:
         values = [100 * run["measured"][key] for run in runs]
         several = f" ({min(values):.2f}–{max(values):.2f})" * (len(values) > 1)
         cells.append(f"{sum(values) / len(values):.2f}{several}")
+        of_run = results["runs"][str(results["shipped"]["seed"])]["measured"]
+        assert abs(of_package[key] - of_run[key]) * of_run["sources"] < 1.5  # a word, in float16
     row = f"| `{name.partition('.')[0]}` | {runs[0]['weights'] / 1e6:.1f} M | {' | '.join(cells)} |"
     assert row in README.splitlines()
 
@@ -135,6 +137,7 @@ def test_the_reading_of_cmudict_is_of_its_figures():
     assert five == ten and long < five < covering
     assert round(2670 * (five - long)) == 3 and "A length penalty gains three words" in notes
     listed = searches["beam 5"]["in_the_list"]
+    assert listed > 0.9
     assert f"One of five answers is right for {100 * listed:.0f} % of the words" in notes
 
 
@@ -447,15 +450,19 @@ def test_of_dates_attention_lies_apart_and_the_others_tie():
 
 
 def test_reruns_come_again():
+    again = set()
     for file in (ROOT / "zoo").glob("*/results.json"):
         found = json.loads(file.read_text())
         for seed, run in [*found.get("reruns", {}).items(), *found.get("earlier", {}).items()]:
+            again.add(file.parent.name)
             now, then = (of["measured"] for of in (run, found["runs"][seed]))
             if file.parent.name.endswith(".dates"):
                 of = found["summary"]["exact_match"]
                 assert of["least"] <= now["exact_match"] <= of["most"]
             else:
                 assert abs(now["sequence_error_rate"] - then["sequence_error_rate"]) <= 0.007
+    names = (path.parent.name for path in (ROOT / "zoo").glob("*/results.json"))
+    assert {name for name in names if name.endswith((".dates", ".cmudict", "_best"))} <= again
 
 
 def test_mistakes_are_those_of_the_recipes_search():
