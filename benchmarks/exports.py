@@ -28,7 +28,17 @@ SAVED_MODELS = HERE.parent / "saved_models"
 DOCS = HERE.parent / "docs" / "exports.md"
 OF_IDS = ("ids", "ids_beam", "encode", "step")
 OF_TEXTS = ("serving_default", "beam", "options", "sample", "score", "attend")
-TEXTS = {"dates": "29. Mai 1975", "cmudict": "throughout", "g2p": "kristján"}
+TEXTS = {  # by how the name of a task begins
+    "cmudict": "throughout",
+    "dates": "29. Mai 1975",
+    "g2p_dut": "zonsopgang",
+    "g2p_fre": "bibliothèque",
+    "g2p_hun": "köszönöm",
+    "g2p_ice": "kristján",
+    "g2p_vie_hanoi": "không",
+    "scan": "jump around left twice and walk",
+    "slovene": "zhaſt",
+}
 PAGE = """# Exports: what they weigh, how soon they answer, and what a GPU would run
 
 Every architecture at its default size, with the vocabularies of dates, untrained. "First" and
@@ -131,8 +141,9 @@ def shipped() -> dict:
     found = {}
     for path in sorted(SAVED_MODELS.glob("*/1")):
         size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-        data = path.parent.name.partition(".")[2].partition("_")[0]
-        found[path.parent.name] = {"bytes": size, "text": TEXTS[data], **asked(path, TEXTS[data])}
+        task = path.parent.name.partition(".")[2]
+        text = next(text for name, text in TEXTS.items() if task.startswith(name))
+        found[path.parent.name] = {"bytes": size, "text": text, **asked(path, text)}
     return found
 
 
