@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import json
 import os
 import re
+import statistics
 import subprocess
 import sys
 import tomllib
@@ -41,6 +43,10 @@ MEASURED = {
         *("parts", "search", "soak", "starting", "training"),
     )
 } | {"exports": "docs/exports.md"}
+
+
+def results(name):
+    return json.loads((ROOT / "zoo" / name / "results.json").read_text())
 
 
 def test_every_block_of_python_is_run():
@@ -83,7 +89,7 @@ VARIANTS = ("context_every_step", "context_as_init", "combined", "attention")
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_figures_of_the_variants_are_those_of_the_runs(name):
-    found = json.loads((ROOT / "zoo" / f"{name}.dates" / "results.json").read_text())
+    found = results(f"{name}.dates")
     mean, least, most = (
         100 * found["summary"]["exact_match"][key] for key in ("mean", "least", "most")
     )
@@ -95,15 +101,15 @@ def test_figures_of_the_variants_are_those_of_the_runs(name):
 
 @pytest.mark.parametrize("name", [name for name in shipped.names() if name.endswith(".cmudict")])
 def test_figures_of_trained_models_are_those_of_their_results(name):
-    results = json.loads((ROOT / "zoo" / name / "results.json").read_text())
+    found = results(name)
     keys = ("sequence_error_rate", "token_error_rate")
-    runs, of_package = list(results["runs"].values()), results["shipped"]["package"]
+    runs, of_package = list(found["runs"].values()), found["shipped"]["package"]
     cells = []
     for key in keys:
         values = [100 * run["measured"][key] for run in runs]
         several = f" ({min(values):.2f}–{max(values):.2f})" * (len(values) > 1)
         cells.append(f"{sum(values) / len(values):.2f}{several}")
-        of_run = results["runs"][str(results["shipped"]["seed"])]["measured"]
+        of_run = found["runs"][str(found["shipped"]["seed"])]["measured"]
         assert abs(of_package[key] - of_run[key]) * of_run["sources"] < 1.5  # a word, in float16
     row = f"| `{name.partition('.')[0]}` | {runs[0]['weights'] / 1e6:.1f} M | {' | '.join(cells)} |"
     assert row in README.splitlines()
@@ -152,7 +158,7 @@ def test_figures_of_searches_are_those_of_the_runs():
     assert f"{told}{wrong[1]} %, and {wrong[2]} % with a length penalty of 1" in page
     assert abs(beam["sequence_error_rate"] - greedy["sequence_error_rate"]) < 0.001
     assert beam["lower"] == 0 and beam["mean_score"] > greedy["mean_score"]
-    run = json.loads((ROOT / "zoo" / "attention.cmudict" / "results.json").read_text())["shipped"]
+    run = results("attention.cmudict")["shipped"]
     recipe = tomllib.loads((ROOT / "zoo" / "attention.cmudict" / "recipe.toml").read_text())
     (same,) = (of for of in searches.values() if of["options"] == recipe["decoding"])
     for key in ("sequence_error_rate", "token_error_rate"):
@@ -263,8 +269,7 @@ def test_pages_are_what_their_scripts_make_of_the_data(name, monkeypatch):
 
 def test_what_is_told_of_the_larger_model_of_cmudict_is_so():
     found = {
-        name: json.loads((ROOT / "zoo" / name / "results.json").read_text())["runs"]["0"]
-        for name in ("attention.cmudict", "attention.cmudict_best")
+        name: results(name)["runs"]["0"] for name in ("attention.cmudict", "attention.cmudict_best")
     }
     plain, best = found.values()
     notes = (ROOT / "zoo" / "attention.cmudict_best" / "notes.md").read_text()
@@ -417,7 +422,7 @@ def test_nothing_faults_and_no_word_is_spelt_otherwise():
 
 def test_a_tie_of_cmudict_is_told_where_ranges_overlap_and_no_order():
     summaries = {
-        name: json.loads((ROOT / "zoo" / f"{name}.cmudict" / "results.json").read_text())
+        name: results(f"{name}.cmudict")
         for name in ("attention", "combined", "context_as_init", "context_every_step")
     }
     wrong = {name: of["summary"]["sequence_error_rate"] for name, of in summaries.items()}
@@ -432,10 +437,7 @@ def test_a_tie_of_cmudict_is_told_where_ranges_overlap_and_no_order():
 
 def test_of_dates_attention_lies_apart_and_the_others_tie():
     names = ("context_every_step", "context_as_init", "combined", "attention")
-    found = {
-        name: json.loads((ROOT / "zoo" / f"{name}.dates" / "results.json").read_text())
-        for name in names
-    }
+    found = {name: results(f"{name}.dates") for name in names}
     exact = {name: of["summary"]["exact_match"] for name, of in found.items()}
     attention = exact.pop("attention")
     assert attention["least"] >= 0.99 and max(of["most"] for of in exact.values()) < 0.99
@@ -447,6 +449,20 @@ def test_of_dates_attention_lies_apart_and_the_others_tie():
     assert "The range of `attention` lies apart from the others'" in page
     assert "The ranges of the other three overlap, which is a tie" in page
     assert "nearly equal numbers of weights (within 0.4 %)" in README
+
+
+def test_of_geo880_every_fold_says_the_same():
+    folds = {
+        name: [run["measured"]["exact_match"] for run in results(f"{name}.geo880")["runs"].values()]
+        for name in ("attention", "combined", "context_as_init")
+    }
+    assert all(len(found) == 5 for found in folds.values())
+    for ahead, behind in itertools.pairwise(folds):
+        assert all(a > b for a, b in zip(folds[ahead], folds[behind], strict=True)), ahead
+    page = (ROOT / "zoo" / "README.md").read_text()
+    assert "In every fold `attention` is ahead of `combined`, and that of `context_as_init`" in page
+    means = [statistics.fmean(found) for found in folds.values()]  # folds of 120 rows each
+    assert means[0] >= 0.84 - 1e-9 and means[1] >= 0.72 > means[2] > 0.71 - 1e-9
 
 
 def test_reruns_come_again():

@@ -103,7 +103,10 @@ def test_what_others_report_has_a_source(pages):
     for task, found in pages.PUBLISHED.items():
         for row in found["rows"]:
             told = f"{found['parts']} {row[0]}"
-            assert re.search(r"arXiv:\d{4}\.\d{5}|\]\(https://|\w+/\w+, a model card", told), (task, row)
+            assert re.search(r"arXiv:\d{4}\.\d{5}|\]\(https://|\w+/\w+, a model card", told), (
+                task,
+                row,
+            )
             assert len(row) == 1 + len(found["columns"]), (task, row)
 
 
