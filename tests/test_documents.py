@@ -465,6 +465,33 @@ def test_of_geo880_every_fold_says_the_same():
     assert means[0] >= 0.84 - 1e-9 and means[1] >= 0.72 > means[2] > 0.71 - 1e-9
 
 
+def test_of_scan_all_variants_learn_it_and_a_plain_cell_does_by_attention():
+    exact = {
+        name: [run["measured"]["exact_match"] for run in results(f"{name}.scan")["runs"].values()]
+        for name in VARIANTS
+    }
+    assert all(min(found) >= 0.997 for found in exact.values())
+    tanh = {name: f"{name}.scan_tanh" for name in ("attention", "context_as_init")}
+    runs = {name: results(folder)["runs"]["0"] for name, folder in tanh.items()}
+    with_it, without = runs["attention"], runs["context_as_init"]
+    assert with_it["measured"]["exact_match"] >= 0.55 > 3 * without["measured"]["exact_match"]
+    assert without["fitted"]["exact_match"] < 0.2
+    assert abs(with_it["weights"] / without["weights"] - 1) < 0.002
+    made = {
+        name: tomllib.loads((ROOT / "zoo" / at / "recipe.toml").read_text())
+        for name, at in tanh.items()
+    }
+    assert made["attention"]["training"] == made["context_as_init"]["training"]
+    assert made["attention"]["training"]["epochs"] * 15_055 == 105_385
+    for name in tanh.values():
+        tried = json.loads((ROOT / "zoo" / name / "ideas.json").read_text())
+        both_ways = tried["batches of 32, 40 epochs, read both ways, a linear bridge"]
+        assert both_ways["measured"]["exact_match"] > 0.99
+        assert "105,385 updates" in (ROOT / "zoo" / name / "notes.md").read_text()
+    page = (ROOT / "zoo" / "README.md").read_text()
+    assert "99.7 % was wanted, and all four variants have more" in page
+
+
 def test_reruns_come_again():
     again = set()
     for file in (ROOT / "zoo").glob("*/results.json"):
