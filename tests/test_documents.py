@@ -463,6 +463,9 @@ def test_of_geo880_every_fold_says_the_same():
     assert "In every fold `attention` is ahead of `combined`, and that of `context_as_init`" in page
     means = [statistics.fmean(found) for found in folds.values()]  # folds of 120 rows each
     assert means[0] >= 0.84 - 1e-9 and means[1] >= 0.72 > means[2] > 0.71 - 1e-9
+    others = f"{100 * statistics.fmean(folds['attention'][1:]):.2f}"
+    notes = (ROOT / "zoo" / "attention.geo880" / "notes.md").read_text()
+    assert f"the other four have {others}" in notes and f"({others} without the first" in page
 
 
 def test_of_scan_all_variants_learn_it_and_a_plain_cell_does_by_attention():
