@@ -510,6 +510,19 @@ def test_of_scan_all_variants_learn_it_and_a_plain_cell_does_by_attention():
     assert "99.7 % was wanted, and all four variants have more" in page
 
 
+def test_of_scan_few_commands_are_enough_for_both():
+    names = {"attention": "a dropout of 0.5", "context_as_init": "batches of 4"}
+    found = {name: results(f"{name}.scan_p4")["summary"]["exact_match"] for name in names}
+    assert all(of["mean"] > 0.93 for of in found.values())
+    assert found["attention"]["least"] <= found["context_as_init"]["most"]
+    page = (ROOT / "zoo" / "README.md").read_text()
+    assert "More than 93 % was wanted, and both have it; their ranges overlap" in page
+    for name, idea in names.items():
+        tried = json.loads((ROOT / "zoo" / f"{name}.scan_p4" / "ideas.json").read_text())
+        exact = f"{100 * tried[idea]['measured']['exact_match']:.2f}"
+        assert f"[{exact} %]({name}.scan_p4/card.md#ideas)" in page
+
+
 def test_reruns_come_again():
     again = set()
     for file in (ROOT / "zoo").glob("*/results.json"):
