@@ -582,7 +582,9 @@ def draw(data: str, found: dict[str, Results]) -> None:
         ranges = [f"{row['from']}–{row['to']}\n{row['sources']:,}" for row in rows]
         axes.plot(ranges, [row["right"] for row in rows], marker="o", label=label(name))
     if not translates:
-        axes.set_ylim(top=101)
+        axes.set_ylim(top=101)  # a point at 100 is seen whole
+        bottom, _ = axes.get_ylim()
+        axes.set_yticks([tick for tick in axes.get_yticks() if bottom <= tick <= 100])
     axes.legend(fontsize=8)
     figure.savefig(HERE / f"{data}_lengths.png", dpi=110)
 
