@@ -132,6 +132,11 @@ def variants(found: dict[str, Results]) -> str:
     return table(["task", "measure", *heads], rows)
 
 
+def lengths_of(row: dict[str, Any]) -> str:
+    """Return which lengths a class of sources has, tokens."""
+    return "–".join(dict.fromkeys(str(row[end]) for end in ("from", "to")))
+
+
 def measured(name: str, of: Results) -> str:
     """Return a card's tables: a line for each run, and what depends on the length of sources."""
     runs, apart = of["runs"], runs_are(name)
@@ -146,7 +151,7 @@ def measured(name: str, of: Results) -> str:
     run = next(iter(runs.values()))
     versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
     lengths = [
-        [f"{row['from']}–{row['to']}", f"{row['sources']:,}", f"{row['right']:.1f}"]
+        [lengths_of(row), f"{row['sources']:,}", f"{row['right']:.1f}"]
         for row in by_length(of, sharing(name, of))
     ]
     fitted = [f"{seed}: {100 * run['fitted']['exact_match']:.1f}" for seed, run in runs.items()]
@@ -579,7 +584,7 @@ def draw(data: str, found: dict[str, Results]) -> None:
     figure, axes = axes_of(f"{data}: by length, mean of the runs", below, kind)
     for name, of in found.items():
         rows = by_length(of, sharing(name, of))
-        ranges = [f"{row['from']}–{row['to']}\n{row['sources']:,}" for row in rows]
+        ranges = [f"{lengths_of(row)}\n{row['sources']:,}" for row in rows]
         axes.plot(ranges, [row["right"] for row in rows], marker="o", label=label(name))
     if not translates:
         axes.set_ylim(top=101)  # a point at 100 is seen whole

@@ -283,6 +283,7 @@ def test_folds_of_other_lengths_are_brought_together(pages):
     once = [{"from": 4, "to": 5, "sources": 3, "right": 100.0}]
     assert pages.by_length(seeds, pages.sharing("attention.dates", seeds)) == once
     assert pages.sharing("attention.geo880", seeds) == 1
+    assert [pages.lengths_of({"from": 4, "to": to}) for to in (4, 5)] == ["4", "4–5"]
 
 
 def test_translations_are_told_and_drawn_by_bleu(pages, tmp_path, monkeypatch):
