@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import importlib
-import itertools
 import json
 import os
 import re
-import statistics
 import subprocess
 import sys
 import tomllib
@@ -418,109 +416,6 @@ def test_nothing_faults_and_no_word_is_spelt_otherwise():
     compared = json.loads((ROOT / "benchmarks" / "corpus.json").read_text())
     assert compared["checked"] == 1000
     assert compared["compared"]["differing"] == compared["compared"]["near"]
-
-
-def test_a_tie_of_cmudict_is_told_where_ranges_overlap_and_no_order():
-    summaries = {
-        name: results(f"{name}.cmudict")
-        for name in ("attention", "combined", "context_as_init", "context_every_step")
-    }
-    wrong = {name: of["summary"]["sequence_error_rate"] for name, of in summaries.items()}
-    apart = wrong.pop("context_every_step")["least"]
-    assert max(of["least"] for of in wrong.values()) < min(of["most"] for of in wrong.values())
-    assert max(of["most"] for of in wrong.values()) < apart
-    assert all(len(summaries[name]["runs"]) == 3 for name in wrong)
-    page = (ROOT / "zoo" / "README.md").read_text()
-    assert "of `attention`, `combined` and `context_as_init` overlap, which is a tie" in page
-    assert "the one that is not fed what it said, lies apart from them, by one run" in page
-
-
-def test_of_dates_attention_lies_apart_and_the_others_tie():
-    names = ("context_every_step", "context_as_init", "combined", "attention")
-    found = {name: results(f"{name}.dates") for name in names}
-    exact = {name: of["summary"]["exact_match"] for name, of in found.items()}
-    attention = exact.pop("attention")
-    assert attention["least"] >= 0.99 and max(of["most"] for of in exact.values()) < 0.99
-    assert max(of["least"] for of in exact.values()) < min(of["most"] for of in exact.values())
-    assert all(len(of["runs"]) == 3 for of in found.values())
-    weights = [run["weights"] for of in found.values() for run in of["runs"].values()]
-    assert max(weights) / min(weights) < 1.004
-    page = (ROOT / "zoo" / "README.md").read_text()
-    assert "The range of `attention` lies apart from the others'" in page
-    assert "The ranges of the other three overlap, which is a tie" in page
-    assert "nearly equal numbers of weights (within 0.4 %)" in README
-
-
-def test_of_geo880_every_fold_says_the_same():
-    folds = {
-        name: [run["measured"]["exact_match"] for run in results(f"{name}.geo880")["runs"].values()]
-        for name in ("attention", "combined", "context_as_init")
-    }
-    assert all(len(found) == 5 for found in folds.values())
-    for ahead, behind in itertools.pairwise(folds):
-        assert all(a > b for a, b in zip(folds[ahead], folds[behind], strict=True)), ahead
-    page = (ROOT / "zoo" / "README.md").read_text()
-    assert "In every fold `attention` is ahead of `combined`, and that of `context_as_init`" in page
-    means = [statistics.fmean(found) for found in folds.values()]  # folds of 120 rows each
-    assert means[0] >= 0.84 - 1e-9 and means[1] >= 0.72 > means[2] > 0.71 - 1e-9
-    others = f"{100 * statistics.fmean(folds['attention'][1:]):.2f}"
-    notes = (ROOT / "zoo" / "attention.geo880" / "notes.md").read_text()
-    assert f"the other four have {others}" in notes and f"({others} without the first" in page
-
-
-def test_of_geo880_grouped_every_fold_says_so_too_and_no_row_needs_to_have_been_seen():
-    names = ("attention", "combined")
-    over = {name: results(f"{name}.geo880")["summary"]["exact_match"] for name in names}
-    found = {name: results(f"{name}.geo880_grouped") for name in names}
-    folds = [
-        [run["measured"]["exact_match"] for run in of["runs"].values()] for of in found.values()
-    ]
-    assert all(a > b for a, b in zip(*folds, strict=True)) and len(folds[0]) == 5
-    for name, of in found.items():
-        grouped = of["summary"]["exact_match"]
-        assert over[name]["mean"] - grouped["mean"] < over[name]["most"] - over[name]["least"]
-    page = (ROOT / "zoo" / "README.md").read_text()
-    assert "`attention` is ahead in every fold here too, and neither model has less" in page
-
-
-def test_of_scan_all_variants_learn_it_and_a_plain_cell_does_by_attention():
-    exact = {
-        name: [run["measured"]["exact_match"] for run in results(f"{name}.scan")["runs"].values()]
-        for name in VARIANTS
-    }
-    assert all(min(found) >= 0.997 for found in exact.values())
-    tanh = {name: f"{name}.scan_tanh" for name in ("attention", "context_as_init")}
-    runs = {name: results(folder)["runs"]["0"] for name, folder in tanh.items()}
-    with_it, without = runs["attention"], runs["context_as_init"]
-    assert with_it["measured"]["exact_match"] >= 0.55 > 3 * without["measured"]["exact_match"]
-    assert without["fitted"]["exact_match"] < 0.2
-    assert abs(with_it["weights"] / without["weights"] - 1) < 0.002
-    made = {
-        name: tomllib.loads((ROOT / "zoo" / at / "recipe.toml").read_text())
-        for name, at in tanh.items()
-    }
-    assert made["attention"]["training"] == made["context_as_init"]["training"]
-    assert made["attention"]["training"]["epochs"] * 15_055 == 105_385
-    for name in tanh.values():
-        tried = json.loads((ROOT / "zoo" / name / "ideas.json").read_text())
-        assert all(of["measured"]["exact_match"] > 0.98 for of in tried.values())
-        assert "batches of 32, 40 epochs" in tried
-        assert "105,385 updates" in (ROOT / "zoo" / name / "notes.md").read_text()
-    page = (ROOT / "zoo" / "README.md").read_text()
-    assert "99.7 % was wanted, and all four variants have more" in page
-
-
-def test_of_scan_few_commands_are_enough_for_both():
-    names = {"attention": "a dropout of 0.5", "context_as_init": "batches of 4"}
-    found = {name: results(f"{name}.scan_p4")["summary"]["exact_match"] for name in names}
-    assert all(of["mean"] > 0.93 for of in found.values())
-    assert found["attention"]["least"] <= found["context_as_init"]["most"]
-    page = (ROOT / "zoo" / "README.md").read_text()
-    assert "More than 93 % was wanted, and both have it; their ranges overlap" in page
-    for name, idea in names.items():
-        tried = json.loads((ROOT / "zoo" / f"{name}.scan_p4" / "ideas.json").read_text())
-        exact = f"{100 * tried[idea]['measured']['exact_match']:.2f}"
-        assert f"[{exact} %]({name}.scan_p4/card.md#ideas)" in page
 
 
 def test_reruns_come_again():
