@@ -578,7 +578,7 @@ def draw(data: str, found: dict[str, Results]) -> None:
         axes.set_ylim(0 if least < 1 else 0.8 * least, 110)
         axes.yaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(fontsize=8)
+    figure.legend(loc="outside lower center", ncols=4, fontsize=8)  # where no point lies
     figure.savefig(HERE / f"{data}_learning.png", dpi=110)
     below = "source, tokens; how many there are"
     figure, axes = axes_of(f"{data}: by length, mean of the runs", below, kind)
@@ -590,7 +590,7 @@ def draw(data: str, found: dict[str, Results]) -> None:
         axes.set_ylim(top=101)  # a point at 100 is seen whole
         bottom, _ = axes.get_ylim()
         axes.set_yticks([tick for tick in axes.get_yticks() if bottom <= tick <= 100])
-    axes.legend(fontsize=8)
+    figure.legend(loc="outside lower center", ncols=4, fontsize=8)  # where no point lies
     figure.savefig(HERE / f"{data}_lengths.png", dpi=110)
 
 
