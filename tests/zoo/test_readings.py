@@ -144,3 +144,11 @@ def test_of_sentences_a_vector_holds_less_the_longer_they_are():
     large = results("attention.multi30k")["runs"]["0"]["measured"]["bleu"]
     assert large >= 36.5
     assert f"{best - bleu['combined']:.2f} above `combined`" in PAGE
+
+
+def test_of_inflection_more_is_right_than_was_wanted():
+    runs = results("attention.inflection")["runs"].values()
+    assert len(runs) == 3 and all(run["measured"]["exact_match"] >= 0.84 for run in runs)
+    before = ideas("attention.inflection")["256 units, 300 epochs, a learning rate of 3e-3"]
+    exact = f"{100 * before['measured']['exact_match']:.2f}"
+    assert f"twice as many epochs [{exact} %](attention.inflection/card.md#ideas)" in PAGE
