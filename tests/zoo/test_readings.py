@@ -164,3 +164,7 @@ def test_of_inflection_more_is_right_than_was_wanted():
     before = ideas("attention.inflection")["256 units, 300 epochs, a learning rate of 3e-3"]
     exact = f"{100 * before['measured']['exact_match']:.2f}"
     assert f"twice as many epochs [{exact} %](attention.inflection/card.md#ideas)" in PAGE
+    copying = results("attention_copy.inflection")["runs"].values()
+    copied = [run["measured"]["exact_match"] for run in copying]
+    assert len(copied) == 3 and 0.84 <= min(copied) and max(copied) < min(right)
+    assert "So have all three seeds of `attention_copy`, though each has less" in PAGE
