@@ -345,7 +345,7 @@ class Network(keras.Model):
             metrics: "auto" (token accuracy and perplexity), or any Keras metrics. All are weighted,
                 so that padding does not count.
             weighted_metrics: More of them.
-            label_smoothing: Float in [0, 1), for "auto".
+            label_smoothing: Float in [0, 1), for "auto"; over the vocabulary, where a model copies.
             scheduled_sampling: Float in [0, 1], the chance that the model's own token is fed back
                 in training, or a Keras schedule of the optimizer's iterations.
             **kwargs: `run_eagerly`, `steps_per_execution`, `jit_compile`, ... of Keras.
@@ -361,15 +361,11 @@ class Network(keras.Model):
                 "scheduled_sampling: expected a number in [0, 1] or a schedule, got "
                 f"{scheduled_sampling!r}."
             )
-        if label_smoothing and self.decoder.gate.copies:
-            raise ValueError(
-                "label_smoothing: a model that copies answers with probabilities over the source's "
-                "positions too, most of which are 0 and cannot be smoothed; leave it at 0."
-            )
+        smoothed = self.target_size if self.decoder.gate.copies else None
         given = auto_metrics() if isinstance(metrics, str) and metrics == "auto" else metrics or []
         super().compile(
             optimizer=Adam() if optimizer == "adam" else optimizer,
-            loss=losses.by_name(loss, label_smoothing),
+            loss=losses.by_name(loss, label_smoothing, smoothed),
             weighted_metrics=[*_as_list(given), *_as_list(weighted_metrics or [])],
             **kwargs,
         )

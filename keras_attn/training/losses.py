@@ -34,16 +34,18 @@ def token_weights(target_out, sample_weight=None):
     return weights * tf.reshape(sample_weight, [tf.shape(weights)[0], -1])
 
 
-def negative_log_likelihood(target_out, logits, label_smoothing=0.0):
+def negative_log_likelihood(target_out, logits, label_smoothing=0.0, vocabulary_size=None):
     r"""Return the cross-entropy of each token, in nats.
 
     With smoothing e the target distribution is (1 - e) one_hot + e / V (Szegedy et al. 2016,
-    arXiv:1512.00567, sec. 7).
+    arXiv:1512.00567, sec. 7). Of a model that copies, V are the ids of its vocabulary: those of a
+    source's own tokens, V + j, of which most stand for none, get nothing of e.
 
     Args:
         target_out: Int (B, T).
-        logits: Float (B, T, V).
+        logits: Float (B, T, V), or (B, T, V + S).
         label_smoothing: Float e in [0, 1).
+        vocabulary_size: Int V, or None for all ids.
 
     Returns:
         Float (B, T).
@@ -52,7 +54,8 @@ def negative_log_likelihood(target_out, logits, label_smoothing=0.0):
     loss = cross_entropy(logits, ids)
     if label_smoothing:
         expected = ops.squeeze(ops.take_along_axis(logits, ids[..., None], axis=-1), -1)
-        loss += label_smoothing * (expected - ops.mean(logits, axis=-1))
+        smoothed = logits if vocabulary_size is None else logits[..., :vocabulary_size]
+        loss += label_smoothing * (expected - ops.mean(smoothed, axis=-1))
     return loss
 
 
@@ -132,10 +135,11 @@ class TokenMean(keras.losses.Loss):
     Args:
         loss: A Keras loss object of one value a token, or None for cross-entropy from logits.
         label_smoothing: Float in [0, 1), for cross-entropy.
+        vocabulary_size: Int, how many ids are smoothed over, or None for all.
 
     Call arguments:
         y_true: Int (B, T), PAD where there is no token.
-        y_pred: Logits, float (B, T, V).
+        y_pred: Logits, float (B, T, V), or (B, T, V + S) of a model that copies.
         sample_weight: Float (B,), (B, 1) or (B, T), or None; tokens count for the divisor whatever
             their weight.
 
@@ -143,10 +147,16 @@ class TokenMean(keras.losses.Loss):
         Float scalar, nats a token.
 
     Raises:
-        ValueError: label smoothing outside [0, 1), or beside another loss.
+        ValueError: label smoothing outside [0, 1), or beside another loss; no ids to smooth over.
     """
 
-    def __init__(self, loss: Any = None, label_smoothing: float = 0.0, name="token_mean"):
+    def __init__(
+        self,
+        loss: Any = None,
+        label_smoothing: float = 0.0,
+        name="token_mean",
+        vocabulary_size: int | None = None,
+    ):
         super().__init__(name=name, reduction="sum")
         if not 0 <= label_smoothing < 1:
             raise ValueError(
@@ -154,13 +164,19 @@ class TokenMean(keras.losses.Loss):
             )
         if loss is not None and label_smoothing:
             raise ValueError("label_smoothing: goes with cross-entropy; give it to `loss` itself.")
+        if vocabulary_size is not None and not vocabulary_size > 0:
+            raise ValueError(
+                f"vocabulary_size: expected a number of ids, or None, got {vocabulary_size!r}."
+            )
         self.loss = keras.saving.deserialize_keras_object(loss) if isinstance(loss, dict) else loss
         self.label_smoothing = float(label_smoothing)
+        self.vocabulary_size = vocabulary_size
 
     def call(self, y_true, y_pred):
         """Return the loss of each token, (B, T)."""
         if self.loss is None:
-            return negative_log_likelihood(y_true, y_pred, self.label_smoothing)
+            smoothing = self.label_smoothing, self.vocabulary_size
+            return negative_log_likelihood(y_true, y_pred, *smoothing)
         return self.loss.call(y_true, y_pred)
 
     def __call__(self, y_true, y_pred, sample_weight=None):
@@ -174,7 +190,12 @@ class TokenMean(keras.losses.Loss):
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         loss = None if self.loss is None else keras.saving.serialize_keras_object(self.loss)
-        return {"name": self.name, "loss": loss, "label_smoothing": self.label_smoothing}
+        return {
+            "name": self.name,
+            "loss": loss,
+            "label_smoothing": self.label_smoothing,
+            "vocabulary_size": self.vocabulary_size,
+        }
 
 
 def is_cross_entropy(loss: Any) -> bool:
@@ -183,14 +204,16 @@ def is_cross_entropy(loss: Any) -> bool:
     return type(loss) is TokenMean and (loss.loss is None or type(loss.loss) is plain)
 
 
-def by_name(loss: Any, label_smoothing: float = 0.0) -> Any:
+def by_name(loss: Any, label_smoothing: float = 0.0, vocabulary_size: int | None = None) -> Any:
     """Return the loss that `compile` means: "auto" and names average over tokens, objects stay.
+
+    `vocabulary_size` is how many ids are smoothed over, or None for all.
 
     Raises:
         ValueError: an unknown name, or label smoothing beside a loss that is not "auto".
     """
     if loss == "auto":
-        return TokenMean(label_smoothing=label_smoothing)
+        return TokenMean(label_smoothing=label_smoothing, vocabulary_size=vocabulary_size)
     if label_smoothing:
         raise ValueError(
             f"label_smoothing: goes with loss='auto' alone, got loss={loss!r}; "

@@ -128,9 +128,31 @@ def test_it_learns_to_copy_what_it_has_never_seen():
     assert model.generate(["go ZZZ", "go QX"]) == ["ZZZ", "QX"]
 
 
-def test_label_smoothing_is_refused():
-    with pytest.raises(ValueError, match="^label_smoothing: a model that copies"):
-        copier().compile("adam", label_smoothing=0.1)
+@every
+def test_label_smoothing_is_over_the_vocabulary_and_no_place_in_a_source(kind):
+    """Against a loop: (1 - e) of an answer's own -log p, known or copied, and e of the mean."""
+    model = small_models.randomised(copier(kind), 1.0, 1)
+    model.compile("sgd", label_smoothing=0.3, metrics=[])
+    copied = 0
+    for source, target in zip(*DATA[kind], strict=True):
+        source_ids = [[*model.codec.source_ids([source]).numpy()[0], EOS]]
+        tokens = [*model.codec.target_ids([target], [source]).numpy()[0], EOS]
+        copied += max(tokens) >= model.target_size
+        inputs = {"source": np.array(source_ids), "target_in": np.array([[BOS, *tokens[:-1]]])}
+        logits, total = model(inputs)[0].numpy().astype(np.float64), 0.0
+        for row, token in zip(logits, tokens, strict=True):
+            total -= 0.7 * row[token] + 0.3 * sum(row[: model.target_size]) / model.target_size
+        found = model.evaluate([source], [target], verbose=0)
+        assert found == pytest.approx(total / len(tokens), rel=1e-5)
+    assert copied >= 3
+
+
+@every
+def test_with_label_smoothing_every_weight_learns_from_copies(kind):
+    model = copier(kind)
+    model.compile(keras.optimizers.Adam(0.01), label_smoothing=0.1)
+    history = model.fit(*DATA[kind], epochs=10, verbose=0, seed=0).history["loss"]
+    assert np.isfinite(history).all() and history[-1] < history[0]
 
 
 def test_tokenisers_that_forget_the_text_are_refused():

@@ -218,6 +218,21 @@ def test_other_names_are_refused(name, smoothing, message):
         by_name(name, smoothing)
 
 
+@pytest.mark.parametrize("size", [0, -1])
+def test_no_ids_to_smooth_over_are_refused(size):
+    with pytest.raises(ValueError, match=f"^vocabulary_size: expected a number of ids.*{size}"):
+        TokenMean(label_smoothing=0.1, vocabulary_size=size)
+
+
+def test_ids_beyond_the_vocabulary_are_not_smoothed_over():
+    logits, target_out = batch()
+    extended = np.concatenate([logits, np.full((*logits.shape[:2], 2), -1e30)], axis=-1)
+    loss = TokenMean(label_smoothing=0.3, vocabulary_size=logits.shape[-1])
+    assert float(loss(target_out, extended)) == pytest.approx(
+        expected_mean(logits, target_out, smoothing=0.3), rel=1e-12
+    )
+
+
 def test_unknown_arguments_are_refused():
     with pytest.raises(TypeError, match="label_smothing"):
         TokenMean(label_smothing=0.1)
@@ -227,6 +242,7 @@ def test_unknown_arguments_are_refused():
     "loss",
     [
         TokenMean(label_smoothing=0.3, name="mine"),
+        TokenMean(label_smoothing=0.3, vocabulary_size=3),
         TokenMean(keras.losses.SparseCategoricalCrossentropy(from_logits=True)),
     ],
 )
