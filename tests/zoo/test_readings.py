@@ -26,6 +26,46 @@ def ideas(name):
     return json.loads((ZOO / name / "ideas.json").read_text())
 
 
+def means(task, measure="exact_match"):
+    """The means of a task's four classic variants, in per cent, of those that were trained."""
+    trained = [name for name in VARIANTS if (ZOO / f"{name}.{task}" / "results.json").exists()]
+    return {
+        name: 100 * results(f"{name}.{task}")["summary"][measure]["mean"] for name in trained
+    }
+
+
+def distance(task):
+    """By how many points attention is ahead of the best other variant, as the table has them."""
+    found = {name: round(mean, 2) for name, mean in means(task).items()}
+    return found.pop("attention") - max(found.values())
+
+
+def test_attention_is_ahead_where_pairs_are_few_or_sources_long():
+    ahead = {task: f"{distance(task):.1f}" for task in ("g2p_ice", "geo880", "dates")}
+    assert (
+        f"by {ahead['g2p_ice']} points of exact answers on Icelandic (800 words to learn from), "
+        f"{ahead['geo880']} on Geo880 (480 questions) and {ahead['dates']} on dates" in PAGE
+    )
+
+
+def test_it_does_not_help_where_sources_are_short_and_pairs_many():
+    assert abs(distance("cmudict")) < 0.5
+    assert min(means("scan").values()) >= 99.9
+    assert "on SCAN each of the four variants has at least 99.9 %" in PAGE
+
+
+def test_without_attention_combined_is_the_one_to_begin_with():
+    ranges = {
+        name: results(f"{name}.g2p_ice")["summary"]["exact_match"]
+        for name in ("combined", "context_as_init", "context_every_step")
+    }
+    assert ranges["combined"]["least"] >= ranges["context_as_init"]["most"]
+    for task in ("cmudict", "g2p_ice"):
+        found = means(task)
+        assert found["context_every_step"] == min(found.values())
+    assert "its seeds have as much or more on Icelandic, and on CMUdict and dates they tie" in PAGE
+
+
 def test_a_tie_of_cmudict_is_told_where_ranges_overlap_and_no_order():
     summaries = {name: results(f"{name}.cmudict") for name in VARIANTS}
     wrong = {name: of["summary"]["sequence_error_rate"] for name, of in summaries.items()}
@@ -118,6 +158,15 @@ def test_of_scan_few_commands_are_enough_for_both():
         tried = ideas(f"{name}.scan_p4")
         exact = f"{100 * tried[idea]['measured']['exact_match']:.2f}"
         assert f"[{exact} %]({name}.scan_p4/card.md#ideas)" in PAGE
+
+
+def test_of_answers_longer_than_any_attention_gets_no_more():
+    runs = {name: results(f"{name}.scan_length")["runs"]["0"] for name in VARIANTS}
+    assert all(run["fitted"]["exact_match"] == 1 for run in runs.values())
+    right = {name: round(mean, 2) for name, mean in means("scan_length").items()}
+    assert right.pop("context_every_step") < 50 < min(right.values()) < max(right.values()) < 76
+    assert max(right, key=right.get) == "combined" and min(right, key=right.get) == "attention"
+    assert f"within {max(right.values()) - min(right.values()):.2f} points" in PAGE
 
 
 def test_of_each_language_less_is_wrong_than_was_wanted():
