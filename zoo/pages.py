@@ -32,6 +32,8 @@ RATES = {
 }
 TRANSLATION = {"bleu": "BLEU", "chrf": "chrF"}
 VARIANTS = ("context_every_step", "context_as_init", "combined", "attention", "attention_copy")
+ENCODED = VARIANTS[:3]  # without attention
+TELLING = 0.05  # of the sources, at least: of a class by length that is told
 RUNS_TO_TELL_APART = 3  # at least: fewer have no range to speak of
 TICKS = (0, 1, 2, 5, 10, 20, 30, 50, 100)  # of what is wrong, %
 PUBLISHED = json.loads((HERE / "published.json").read_text())
@@ -105,17 +107,22 @@ def overview(found: dict[str, Results]) -> str:
     return table(["model", "weights", apart, *heads, "minutes of training"], rows)
 
 
+def by_task(found: dict[str, Results]) -> dict[str, dict[str, Results]]:
+    """Return the results of each task, by the architecture."""
+    tasks: dict[str, dict[str, Results]] = {}
+    for name, of in found.items():
+        architecture, _, task = name.partition(".")
+        tasks.setdefault(task, {})[architecture] = of
+    return tasks
+
+
 def variants(found: dict[str, Results]) -> str:
     """Return a table of how good each variant is at each task, of those that several learnt.
 
     Bold is one that is ahead: of three runs or more, as all others of its task, and its range lies
     above theirs.
     """
-    tasks: dict[str, dict[str, Results]] = {}
-    for name, of in found.items():
-        architecture, _, task = name.partition(".")
-        tasks.setdefault(task, {})[architecture] = of
-    tasks = {task: models for task, models in tasks.items() if len(models) > 1}
+    tasks = {task: models for task, models in by_task(found).items() if len(models) > 1}
     heads = [name for name in VARIANTS if any(name in models for models in tasks.values())]
     rows = []
     for task, models in tasks.items():
@@ -130,6 +137,32 @@ def variants(found: dict[str, Results]) -> str:
         cells[best] = f"{ahead}{cells[best]}{ahead}"
         rows.append([task, head, *(cells.get(name, "") for name in heads)])
     return table(["task", "measure", *heads], rows)
+
+
+def short_and_long(found: dict[str, Results]) -> str:
+    """Return a table of what attention, and the best without it, get right of short and long.
+
+    Of each task that both learnt: the first and the last class of lengths that has a share of the
+    sources that tells something.
+    """
+    rows = []
+    for task, models in by_task(found).items():
+        others = [name for name in ENCODED if name in models]
+        if "attention" not in models or not others:
+            continue
+        classes = {name: by_length(models[name]) for name in ("attention", *others)}
+        sources = sum(row["sources"] for row in classes["attention"])
+        telling = [
+            i for i, row in enumerate(classes["attention"]) if row["sources"] >= sources * TELLING
+        ]
+        line = [task, kind_of(next(iter(models["attention"]["runs"].values())))]
+        for i in (telling[0], telling[-1]):
+            right = {name: rows[i]["right"] for name, rows in classes.items()}
+            best = max(others, key=lambda name: right[name])
+            line += [lengths_of(classes["attention"][i]), f"{right['attention']:.1f}"]
+            line.append(f"{right[best]:.1f} ({best})")
+        rows.append(line)
+    return table(["task", "measure", *("sources, tokens", "attention", "best without") * 2], rows)
 
 
 def lengths_of(row: dict[str, Any]) -> str:
@@ -536,11 +569,14 @@ def pages() -> dict[Path, str]:
 
         def filled(match: re.Match) -> str:
             of = {name: x for name, x in found.items() if group(name) == match[2]}
-            made = variants(found) if match[2] == "variants" else overview(of)
+            made = WHOLE[match[2]](found) if match[2] in WHOLE else overview(of)
             return f"{match[1]}{made}\n{match[3]}"
 
         texts[readme] = TABLE.sub(filled, readme.read_text())
     return texts
+
+
+WHOLE = {"variants": variants, "lengths": short_and_long}  # tables of all tasks
 
 
 def axes_of(title: str, x: str, y: str):

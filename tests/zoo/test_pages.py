@@ -35,8 +35,6 @@ def test_recipes_are_of_what_their_folder_says(file):
     architecture, _, data = file.parent.name.partition(".")
     recipe = recipes.read(file)
     assert (recipe.architecture, recipe.data) == (architecture, data.partition("_")[0])
-    if zoo.config(recipe.architecture, **recipe.options)["copy"] != "none":
-        assert recipe.training["label_smoothing"] == 0  # `compile` refuses any, and 0.1 is usual
     results = file.with_name("results.json")
     if results.exists():
         found = json.loads(results.read_text())
@@ -239,6 +237,35 @@ def test_a_variant_is_ahead_whose_range_lies_above(pages, runs, least, ahead):
         "| --- | --- | --- | --- |",
         f"| x | exact, % | 70.00 (60.00–75.00) | {f'**{said}**' if ahead else said} |",
         "| y | BLEU | 20.25 | 33.50 |",
+    ]
+
+
+@pytest.mark.parametrize("file", ZOO.glob("attention_copy.*"), ids=lambda file: file.name)
+def test_what_copies_is_trained_as_what_it_is_compared_with(file):
+    with_it = recipes.read(file / "recipe.toml")
+    without = recipes.read(ZOO / f"attention.{file.name.partition('.')[2]}" / "recipe.toml")
+    assert with_it == without._replace(architecture="attention_copy")
+
+
+def test_short_and_long_sources_are_those_that_are_many_enough(pages):
+    lengths = ((1, 3, 40), (4, 5, 57), (6, 7, 3))
+
+    def learnt(*right):
+        rows = [
+            {"from": of[0], "to": of[1], "sources": of[2], "exact_match": x}
+            for of, x in zip(lengths, right, strict=True)
+        ]
+        return {"runs": {"0": {"measured": {"by_length": rows}}}}
+
+    found = {
+        "attention.x": learnt(0.9, 0.8, 0.7),
+        "combined.x": learnt(0.5, 0.6, 0.6),
+        "context_as_init.x": learnt(0.6, 0.4, 0.6),
+        "attention_copy.x": learnt(1, 1, 1),  # attends
+        "attention.y": learnt(1, 1, 1),  # nothing is compared with it
+    }
+    assert pages.short_and_long(found).splitlines()[2:] == [
+        "| x | exact, % | 1–3 | 90.0 | 60.0 (context_as_init) | 4–5 | 80.0 | 60.0 (combined) |"
     ]
 
 

@@ -29,9 +29,7 @@ def ideas(name):
 def means(task, measure="exact_match"):
     """The means of a task's four classic variants, in per cent, of those that were trained."""
     trained = [name for name in VARIANTS if (ZOO / f"{name}.{task}" / "results.json").exists()]
-    return {
-        name: 100 * results(f"{name}.{task}")["summary"][measure]["mean"] for name in trained
-    }
+    return {name: 100 * results(f"{name}.{task}")["summary"][measure]["mean"] for name in trained}
 
 
 def distance(task):
@@ -46,6 +44,24 @@ def test_attention_is_ahead_where_pairs_are_few_or_sources_long():
         f"by {ahead['g2p_ice']} points of exact answers on Icelandic (800 words to learn from), "
         f"{ahead['geo880']} on Geo880 (480 questions) and {ahead['dates']} on dates" in PAGE
     )
+
+
+def test_the_longer_the_sources_the_more_attention_is_ahead():
+    table = PAGE.partition("<!-- table lengths -->\n")[2].partition("<!-- end -->")[0]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
+    ahead = {}
+    for task, _, *cells in rows:
+        with_it, without = (
+            [float(x) for x in cells[1::3]],
+            [float(x.split()[0]) for x in cells[2::3]],
+        )
+        ahead[task] = [a - b for a, b in zip(with_it, without, strict=True)]
+    few_or_long = {"g2p_ice", "geo880", "geo880_grouped", "dates", "multi30k_small"}
+    assert all(ahead[task][1] > ahead[task][0] > 0 for task in few_or_long)
+    tied = {"cmudict", "scan", "scan_p4", "scan_length"}
+    assert all(max(ahead[task]) < 2 for task in tied)
+    assert set(ahead) == few_or_long | tied | {"scan_tanh"}
+    assert "On each of these four tasks it is further ahead where sources are long" in PAGE
 
 
 def test_it_does_not_help_where_sources_are_short_and_pairs_many():
