@@ -238,3 +238,11 @@ def test_of_inflection_more_is_right_than_was_wanted():
     copied = [run["measured"]["exact_match"] for run in copying]
     assert len(copied) == 3 and 0.84 <= min(copied) and max(copied) < min(right)
     assert "So have all three seeds of `attention_copy`, though each has less" in PAGE
+
+
+def test_of_old_spellings_enough_are_right_and_no_idea_has_many_more():
+    (run,) = results("attention.slovene")["runs"].values()
+    assert run["measured"]["exact_match"] >= 0.915
+    tried = [of["measured"]["exact_match"] for of in ideas("attention.slovene").values()]
+    assert len(tried) == 3
+    assert f"and that with copying have at most {100 * max(tried):.2f} ([ideas]" in PAGE
