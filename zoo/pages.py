@@ -150,19 +150,21 @@ def short_and_long(found: dict[str, Results]) -> str:
         others = [name for name in ENCODED if name in models]
         if "attention" not in models or not others:
             continue
-        classes = {name: by_length(models[name]) for name in ("attention", *others)}
-        sources = sum(row["sources"] for row in classes["attention"])
-        telling = [
-            i for i, row in enumerate(classes["attention"]) if row["sources"] >= sources * TELLING
-        ]
+        classes = {}
+        for name in ("attention", *others):
+            rows_of = by_length(models[name], sharing(f"{name}.{task}", models[name]))
+            classes[name] = {row["from"]: row for row in rows_of}
+        ours = classes["attention"]
+        sources = sum(row["sources"] for row in ours.values())
+        telling = [of for of, row in ours.items() if row["sources"] >= sources * TELLING]
         line = [task, kind_of(next(iter(models["attention"]["runs"].values())))]
-        for i in (telling[0], telling[-1]):
-            right = {name: rows[i]["right"] for name, rows in classes.items()}
+        for of in (telling[0], telling[-1]):
+            right = {name: rows[of]["right"] for name, rows in classes.items()}
             best = max(others, key=lambda name: right[name])
-            line += [lengths_of(classes["attention"][i]), f"{right['attention']:.1f}"]
-            line.append(f"{right[best]:.1f} ({best})")
+            line.append(f"{lengths_of(ours[of])}: {ours[of]['sources']:,}")
+            line += [f"{right['attention']:.1f}", f"{right[best]:.1f} ({best})"]
         rows.append(line)
-    return table(["task", "measure", *("sources, tokens", "attention", "best without") * 2], rows)
+    return table(["task", "measure", *("tokens: sources", "attention", "best without") * 2], rows)
 
 
 def lengths_of(row: dict[str, Any]) -> str:
@@ -303,7 +305,7 @@ def card(name: str, of: Results) -> str:
     about, architecture = recipes.DATA[recipe.data].ABOUT, zoo.card(recipe.architecture)
     notes = HERE / name / "notes.md"
     own = notes.exists() and "## Equations" in notes.read_text()
-    equations = textwrap.indent("\n".join(architecture.equations), "    ")
+    equations = textwrap.indent("\n".join(equations_of(recipe)), "    ")
     parts = [
         f"# {name}\n\n{architecture.title}. "
         + (
@@ -313,7 +315,7 @@ def card(name: str, of: Results) -> str:
         ),
         built(recipe),
         otherwise(recipe, own),
-        "" if own else deviations(architecture),
+        "" if own else deviations(recipe),
         f"**Data.** {about.title}. Home: {about.home}. Licence: {about.licence}"
         f"{notice(recipe)}.\n\n",
         limits(recipe),
@@ -360,9 +362,35 @@ def built(recipe: recipes.Recipe) -> str:
     )
 
 
-def deviations(architecture: zoo.Card) -> str:
+# A step as Bahdanau et al. 2015 have it, arXiv:1409.0473, sec. A.2, in place of Luong's.
+BAHDANAU = {"order": "attend_update", "scorer": "additive"}
+SCORES = "e_tj = v_a^T tanh(W_a s_{t-1} + U_a h_j)"
+UPDATE = "s_t = f([E y_{t-1}; c_t], s_{t-1})"
+
+
+def bahdanau(recipe: recipes.Recipe) -> bool:
+    """Return whether a recipe has Bahdanau's step where its architecture has Luong's."""
+    usual = zoo.card(recipe.architecture).options
+    return all(recipe.options.get(key) == x != usual[key] for key, x in BAHDANAU.items())
+
+
+def equations_of(recipe: recipes.Recipe) -> list[str]:
+    """Return the equations of an architecture, with the step that a recipe has."""
+    lines = list(zoo.card(recipe.architecture).equations)
+    if not bahdanau(recipe):
+        return lines
+    lines = [SCORES if line.startswith("e_tj = ") else line for line in lines]
+    lines = [line for line in lines if not line.startswith("s_t = ")]
+    (at,) = (i for i, line in enumerate(lines) if line.startswith("c_t = "))
+    return [*lines[: at + 1], UPDATE, *lines[at + 1 :]]
+
+
+def deviations(recipe: recipes.Recipe) -> str:
     """Return what an architecture has otherwise than the paper that it names."""
-    return f"**Otherwise than the paper.** {' '.join(architecture.deviations)}\n\n"
+    told = zoo.card(recipe.architecture).deviations
+    if bahdanau(recipe):
+        told = tuple(x for x in told if not x.startswith("The score is bilinear"))
+    return f"**Otherwise than the paper.** {' '.join(told)}\n\n"
 
 
 UNITS = {"character": "characters", "byte": "bytes", "whitespace": "tokens between blanks"}
@@ -421,7 +449,15 @@ def otherwise(recipe: recipes.Recipe, own: bool = False) -> str:
         return ""
     if own:
         return f"**Otherwise than `{recipe.architecture}`.** {'; '.join(other)}.\n\n"
-    return f"**Otherwise here.** {'; '.join(other)}, which the equations above do not show.\n\n"
+    if not bahdanau(recipe):
+        return f"**Otherwise here.** {'; '.join(other)}, which the equations above do not show.\n\n"
+    shown = "; ".join(x for x in other if x.partition("`")[2].partition("`")[0] in BAHDANAU)
+    hidden = [x for x in other if x.partition("`")[2].partition("`")[0] not in BAHDANAU]
+    others = f" {'; '.join(hidden)}, which they do not show." if hidden else ""
+    return (
+        f"**Otherwise than `{recipe.architecture}`.** {shown}: the equations above have the step "
+        f"of Bahdanau et al. 2015, arXiv:1409.0473, sec. A.2.{others}\n\n"
+    )
 
 
 def taught(recipe: recipes.Recipe, runs: dict[str, Results]) -> str:

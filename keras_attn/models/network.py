@@ -351,7 +351,8 @@ class Network(keras.Model):
             **kwargs: `run_eagerly`, `steps_per_execution`, `jit_compile`, ... of Keras.
 
         Raises:
-            ValueError: an unknown loss, or a fraction outside its range.
+            ValueError: an unknown loss, one that smooths over what is copied, or a fraction outside
+                its range.
         """
         if isinstance(scheduled_sampling, dict):
             scheduled_sampling = load(scheduled_sampling)
@@ -362,6 +363,12 @@ class Network(keras.Model):
                 f"{scheduled_sampling!r}."
             )
         smoothed = self.target_size if self.decoder.gate.copies else None
+        if smoothed and losses.smooths_all(loss):
+            raise ValueError(
+                "loss: its label smoothing is over all ids, and a model that copies has some for the "
+                "places of a source, too; give label_smoothing to compile, or vocabulary_size="
+                f"{smoothed} to the loss."
+            )
         given = auto_metrics() if isinstance(metrics, str) and metrics == "auto" else metrics or []
         super().compile(
             optimizer=Adam() if optimizer == "adam" else optimizer,

@@ -164,7 +164,9 @@ class TokenMean(keras.losses.Loss):
             )
         if loss is not None and label_smoothing:
             raise ValueError("label_smoothing: goes with cross-entropy; give it to `loss` itself.")
-        if vocabulary_size is not None and not vocabulary_size > 0:
+        if vocabulary_size is not None and not (
+            type(vocabulary_size) is int and vocabulary_size > 0
+        ):
             raise ValueError(
                 f"vocabulary_size: expected a number of ids, or None, got {vocabulary_size!r}."
             )
@@ -202,6 +204,11 @@ def is_cross_entropy(loss: Any) -> bool:
     """Return whether a loss is the mean cross-entropy over tokens, wherever in a row they stand."""
     plain = keras.losses.SparseCategoricalCrossentropy
     return type(loss) is TokenMean and (loss.loss is None or type(loss.loss) is plain)
+
+
+def smooths_all(loss: Any) -> bool:
+    """Return whether a loss smooths labels over all ids there are."""
+    return isinstance(loss, TokenMean) and bool(loss.label_smoothing) and not loss.vocabulary_size
 
 
 def by_name(loss: Any, label_smoothing: float = 0.0, vocabulary_size: int | None = None) -> Any:

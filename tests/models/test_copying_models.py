@@ -19,6 +19,7 @@ import tensorflow as tf
 
 import keras_attn.serving
 from keras_attn import text, zoo
+from keras_attn.training import TokenMean
 from keras_attn.types import BOS, EOS, SPECIAL_TOKENS
 
 RUN = Path(__file__).parent.parent / "run_export.py"
@@ -148,11 +149,24 @@ def test_label_smoothing_is_over_the_vocabulary_and_no_place_in_a_source(kind):
 
 
 @every
-def test_with_label_smoothing_every_weight_learns_from_copies(kind):
+def test_with_label_smoothing_every_weight_learns(kind):
     model = copier(kind)
     model.compile(keras.optimizers.Adam(0.01), label_smoothing=0.1)
+    before = [weight.numpy() for weight in model.trainable_weights]
     history = model.fit(*DATA[kind], epochs=10, verbose=0, seed=0).history["loss"]
     assert np.isfinite(history).all() and history[-1] < history[0]
+    for weight, was in zip(model.trainable_weights, before, strict=True):
+        assert (weight.numpy() != was).any(), weight.path
+
+
+def test_a_loss_that_smooths_over_places_in_the_source_is_refused():
+    model = copier()
+    with pytest.raises(ValueError, match=r"^loss: .* give label_smoothing to compile, or vocabul"):
+        model.compile("sgd", TokenMean(label_smoothing=0.1))
+    model.compile("sgd", TokenMean(label_smoothing=0.1, vocabulary_size=model.target_size))
+    given = model.evaluate(PHRASES, ANSWERS, verbose=0)
+    model.compile("sgd", label_smoothing=0.1)
+    assert given == model.evaluate(PHRASES, ANSWERS, verbose=0)
 
 
 def test_tokenisers_that_forget_the_text_are_refused():

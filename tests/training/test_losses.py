@@ -218,9 +218,9 @@ def test_other_names_are_refused(name, smoothing, message):
         by_name(name, smoothing)
 
 
-@pytest.mark.parametrize("size", [0, -1])
+@pytest.mark.parametrize("size", [0, -1, 2.5, True, "9"])
 def test_no_ids_to_smooth_over_are_refused(size):
-    with pytest.raises(ValueError, match=f"^vocabulary_size: expected a number of ids.*{size}"):
+    with pytest.raises(ValueError, match=f"^vocabulary_size: expected a number of ids.*{size!r}"):
         TokenMean(label_smoothing=0.1, vocabulary_size=size)
 
 

@@ -63,9 +63,14 @@ def test_published_weights_are_of_the_recipe(name):
 def test_a_card_says_where_its_equations_do_not_hold(pages):
     best = recipes.read(ZOO / "attention.cmudict_best" / "recipe.toml")
     assert pages.otherwise(best) == (
-        "**Otherwise here.** `order` is 'attend_update', not 'update_attend'; `scorer` is "
-        "'additive', not 'general'; `bridge` is 'dense', not 'linear', which the equations above "
-        "do not show.\n\n"
+        "**Otherwise than `attention`.** `order` is 'attend_update', not 'update_attend'; `scorer` "
+        "is 'additive', not 'general': the equations above have the step of Bahdanau et al. 2015, "
+        "arXiv:1409.0473, sec. A.2. `bridge` is 'dense', not 'linear', which they do not show.\n\n"
+    )
+    luong = best._replace(options={"bridge": "dense"})
+    assert pages.otherwise(luong) == (
+        "**Otherwise here.** `bridge` is 'dense', not 'linear', which the equations above do not "
+        "show.\n\n"
     )
     own = pages.otherwise(best, own=True)
     assert own.startswith("**Otherwise than `attention`.** `order` is") and "above" not in own
@@ -94,6 +99,7 @@ def test_what_others_report_is_of_a_task_that_is_here(pages):
         "dates",
         "geo880_grouped",
         "inflection",
+        "scan_length",
         "slovene",
         *g2p,
     }
@@ -253,7 +259,27 @@ def test_what_copies_is_trained_as_what_it_is_compared_with(file):
     assert with_it == without._replace(architecture="attention_copy")
 
 
-def test_short_and_long_sources_are_those_that_are_many_enough(pages):
+def test_equations_have_the_step_of_the_recipe(pages):
+    own = recipes.read(ZOO / "attention.g2p_fre" / "recipe.toml")
+    assert pages.equations_of(own)[2:-2] == [
+        "e_tj = v_a^T tanh(W_a s_{t-1} + U_a h_j)",
+        "a_tj = exp(e_tj) / sum_k exp(e_tk)",
+        "c_t = sum_j a_tj h_j",
+        "s_t = f([E y_{t-1}; c_t], s_{t-1})",
+    ]
+    assert "the equations above have the step of Bahdanau et al. 2015" in pages.otherwise(own)
+    usual = recipes.read(ZOO / "attention.g2p_hun" / "recipe.toml")
+    assert pages.equations_of(usual) == list(zoo.card("attention").equations)
+    copying = recipes.read(ZOO / "attention_copy.inflection" / "recipe.toml")
+    assert "bilinear" not in pages.deviations(copying)
+    assert "`share_embeddings` is True, not False, which they do not show" in pages.otherwise(
+        copying
+    )
+    assert "bilinear" in pages.deviations(copying._replace(options={}))
+
+
+def test_short_and_long_sources_are_those_that_are_many_enough(pages, monkeypatch):
+    monkeypatch.setattr(pages, "sharing", lambda name, of: 1)
     lengths = ((1, 3, 40), (4, 5, 57), (6, 7, 3))
 
     def learnt(*right):
@@ -263,15 +289,19 @@ def test_short_and_long_sources_are_those_that_are_many_enough(pages):
         ]
         return {"runs": {"0": {"measured": {"by_length": rows}}}}
 
+    # Another first class: what is compared is told apart by lengths, not by places.
+    other_classes = [{"from": 0, "to": 0, "sources": 1, "exact_match": 1.0}]
+    other_classes += learnt(0.6, 0.4, 0.6)["runs"]["0"]["measured"]["by_length"]
     found = {
         "attention.x": learnt(0.9, 0.8, 0.7),
         "combined.x": learnt(0.5, 0.6, 0.6),
-        "context_as_init.x": learnt(0.6, 0.4, 0.6),
+        "context_as_init.x": {"runs": {"0": {"measured": {"by_length": other_classes}}}},
         "attention_copy.x": learnt(1, 1, 1),  # attends
         "attention.y": learnt(1, 1, 1),  # nothing is compared with it
     }
     assert pages.short_and_long(found).splitlines()[2:] == [
-        "| x | exact, % | 1–3 | 90.0 | 60.0 (context_as_init) | 4–5 | 80.0 | 60.0 (combined) |"
+        "| x | exact, % | 1–3: 40 | 90.0 | 60.0 (context_as_init) "
+        "| 4–5: 57 | 80.0 | 60.0 (combined) |"
     ]
 
 
