@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -107,6 +108,9 @@ def publish(name: str, seed: int, directory: str | None) -> None:
     beam_size = max(5, recipe.decoding.get("beam_size", 1))
     path = SAVED_MODELS / name / "1"
     model.export(path, beam_size=beam_size, overwrite=True, verbose=False)
+    notice = HERE.parent / f"LICENSE.{recipe.data}"  # goes where the export goes
+    if notice.exists():
+        shutil.copy(notice, path / "assets.extra")
 
 
 def main() -> None:

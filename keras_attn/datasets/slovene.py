@@ -6,8 +6,9 @@
 A source is a word as it was printed, in the Bohorič alphabet, a target the same today: 50,035 pairs
 to fit on and 5,843 to choose by, as often as they are in the texts, so that each counts for itself.
 
-Source: goo300k, (c) its authors, under CC BY-SA 4.0; parts and preparation are those of Bollmann
-2019, arXiv:1904.02036.
+Source: KonvNormSl 1.0 (Ljubešić, Zupan, Fišer & Erjavec 2016, hdl.handle.net/11356/1068), words of
+the corpus goo300k, under CC BY-SA 4.0; parts and preparation are those of Bollmann 2019,
+arXiv:1904.02036.
 """
 
 from __future__ import annotations

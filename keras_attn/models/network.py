@@ -365,8 +365,8 @@ class Network(keras.Model):
         smoothed = self.target_size if self.decoder.gate.copies else None
         if smoothed and losses.smooths_all(loss):
             raise ValueError(
-                "loss: its label smoothing is over all ids, and a model that copies has some for the "
-                "places of a source, too; give label_smoothing to compile, or vocabulary_size="
+                "loss: its label smoothing is over all ids, and a model that copies has some for "
+                "places of a source too; give label_smoothing to compile, or vocabulary_size="
                 f"{smoothed} to the loss."
             )
         given = auto_metrics() if isinstance(metrics, str) and metrics == "auto" else metrics or []

@@ -212,3 +212,14 @@ def test_the_dates_measure_what_is_told(publish, monkeypatch):
     told = found["saved_model"]
     said = publish.evaluated(ROOT / "saved_models" / NAME, NAME, found["seed"], None)
     assert said == {key: told[key] for key in told if key != "sha256"}
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ZOO.parent / "saved_models").glob("*/1")), ids=lambda path: path.parent.name
+)
+def test_exports_hold_the_notice_of_what_they_were_trained_on(path):
+    data = recipes.read(ZOO / path.parent.name / "recipe.toml").data
+    notices = {file.name: file.read_text("utf-8") for file in ZOO.parent.glob(f"LICENSE.{data}")}
+    held = {file.name: file.read_text("utf-8") for file in (path / "assets.extra").glob("LICENSE*")}
+    assert held == notices
+    assert notices or data == "dates"  # written with CLDR's data, which Babel brings

@@ -222,7 +222,11 @@ def test_of_scan_few_commands_are_enough_for_both():
     tried = {name: ideas(f"{name}.scan_p4")["no dropout"] for name in names}
     made = [dict(of["made_of"]) for of in tried.values()]
     assert [of.pop("architecture") for of in made] == list(names)
-    assert {key for key in made[0] if made[0][key] != made[1].get(key)} <= {"options.context"}
+    assert {key for key in made[0] if made[0][key] != made[1].get(key)} == {
+        *("options.context", "options.readout"),  # the architectures' own
+        "options.units",  # for equal numbers of weights
+    }
+    assert abs(tried["attention"]["weights"] / tried[names[1]]["weights"] - 1) < 0.01
     assert (made[0]["training.batch_size"], made[0]["training.learning_rate"]) == (16, 1e-3)
     exact = {name: f"{100 * of['measured']['exact_match']:.2f}" for name, of in tried.items()}
     for name in names:
