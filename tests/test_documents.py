@@ -78,7 +78,7 @@ def test_data_sets_are_what_they_say_they_are(name):
     said = f"| `{name}` | [{about.title}]({about.home}) | {sizes} | {about.licence} |"
     assert any(line.startswith(said) for line in page.splitlines())
     (rows,) = (line for line in page.splitlines() if "each row counts" in line)
-    counting = rows.partition(" are running text")[0].rpartition("on it. ")[2]
+    counting = rows.partition(" each row counts")[0].rpartition("Of ")[2]
     assert (f"`{name}`" in counting) == about.by_row
 
 
