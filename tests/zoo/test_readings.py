@@ -92,6 +92,58 @@ def test_without_attention_combined_is_the_one_to_begin_with():
     assert "no seed of it has less than any of the other, and on CMUdict and dates they tie" in PAGE
 
 
+ORDERS = {  # a folder's ideas that differ in nothing else: attention before the update, and after
+    "attention.scan_p4": (
+        "a dropout of 0.5, attention before the update, additive scores",
+        "a dropout of 0.5",
+    ),
+    "attention.g2p_fre": (
+        "attention before the update, additive scores",
+        "attention after the update, general scores",
+    ),
+    "attention.cmudict_best": (
+        "attention before the update, additive scores",
+        "attention.cmudict as it was, with tanh, in batches of 128",
+    ),
+    "attention.g2p_ice": (
+        "256 units, attention before the update, additive scores",
+        "256 units",
+    ),
+    "attention.geo880": (
+        "attention before the update, additive scores",
+        "160 units, 100 epochs",
+    ),
+    "attention_copy.g2p_hun": ("both", "label smoothing of 0.1"),
+    "attention.multi30k_small": (
+        "attention before the update, additive scores",
+        "attention after the update, general scores",
+    ),
+}
+
+
+def test_the_order_of_a_step_is_told_as_it_was_tried():
+    told = {}
+    for name, pair in ORDERS.items():
+        before, after = (ideas(name)[idea] for idea in pair)
+        made = before["made_of"], after["made_of"]
+        assert {key for key in made[0] if made[0][key] != made[1][key]} == {
+            "options.order",
+            "options.scorer",
+        }
+        assert [of["options.order"] for of in made] == ["attend_update", "update_attend"]
+        assert [of["options.scorer"] for of in made] == ["additive", "general"]
+        assert before["weights"] > after["weights"]
+        shown = [
+            x["measured"].get("bleu", 100 * x["measured"]["exact_match"]) for x in (before, after)
+        ]
+        told[name] = f"{shown[0]:.2f} against {shown[1]:.2f}"
+        assert f"({told[name]}" in PAGE, name
+    more = [name for name, text in told.items() if float(text[:5]) > float(text[-5:])]
+    assert more == ["attention.scan_p4", "attention.g2p_fre", "attention.cmudict_best"]
+    assert len(ideas("attention.cmudict_best")[ORDERS["attention.cmudict_best"][0]]["log"]) == 5
+    assert len(ideas("attention.multi30k_small")[ORDERS["attention.multi30k_small"][0]]["log"]) == 6
+
+
 def test_copying_has_no_more_right_where_both_are_trained_alike():
     exact = {
         name: {
