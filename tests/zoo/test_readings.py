@@ -361,8 +361,10 @@ def test_of_inflection_more_is_right_than_was_wanted():
 
 
 def test_of_old_spellings_enough_are_right_and_no_idea_has_many_more():
-    (run,) = results("attention.slovene")["runs"].values()
-    assert run["measured"]["exact_match"] >= 0.915
+    for name in ("attention", "attention_copy"):
+        (run,) = results(f"{name}.slovene")["runs"].values()
+        assert 0.915 <= run["measured"]["exact_match"] < 0.93
+    assert "The further goal of 93 they miss" in PAGE
     tried = [of["measured"]["exact_match"] for of in ideas("attention.slovene").values()]
     assert len(tried) == 3
     assert f"and that with copying have at most {100 * max(tried):.2f} ([ideas]" in PAGE
