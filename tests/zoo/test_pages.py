@@ -246,7 +246,7 @@ def test_a_variant_is_ahead_whose_range_lies_above(pages, runs, least, ahead):
     ]
 
 
-@pytest.mark.parametrize("file", ZOO.glob("attention_copy.*"), ids=lambda file: file.name)
+@pytest.mark.parametrize("file", sorted(ZOO.glob("attention_copy.*")), ids=lambda file: file.name)
 def test_what_copies_is_trained_as_what_it_is_compared_with(file):
     with_it = recipes.read(file / "recipe.toml")
     without = recipes.read(ZOO / f"attention.{file.name.partition('.')[2]}" / "recipe.toml")
