@@ -440,20 +440,20 @@ def otherwise(recipe: recipes.Recipe, own: bool = False) -> str:
         own: Whether its notes have equations of its own.
     """
     usual = zoo.card(recipe.architecture).options
-    other = [
-        f"`{option}` is {value!r}, not {usual[option]!r}"
+    other = {
+        option: f"`{option}` is {value!r}, not {usual[option]!r}"
         for option, value in recipe.options.items()
         if option not in NO_EQUATION and value != usual[option]
-    ]
+    }
     if not other:
         return ""
+    told = "; ".join(other.values())
     if own:
-        return f"**Otherwise than `{recipe.architecture}`.** {'; '.join(other)}.\n\n"
+        return f"**Otherwise than `{recipe.architecture}`.** {told}.\n\n"
     if not bahdanau(recipe):
-        return f"**Otherwise here.** {'; '.join(other)}, which the equations above do not show.\n\n"
-    shown = "; ".join(x for x in other if x.partition("`")[2].partition("`")[0] in BAHDANAU)
-    hidden = [x for x in other if x.partition("`")[2].partition("`")[0] not in BAHDANAU]
-    others = f" {'; '.join(hidden)}, which they do not show." if hidden else ""
+        return f"**Otherwise here.** {told}, which the equations above do not show.\n\n"
+    shown = "; ".join(other.pop(option) for option in BAHDANAU)
+    others = f" {'; '.join(other.values())}, which they do not show." if other else ""
     return (
         f"**Otherwise than `{recipe.architecture}`.** {shown}: the equations above have the step "
         f"of Bahdanau et al. 2015, arXiv:1409.0473, sec. A.2.{others}\n\n"

@@ -363,11 +363,11 @@ class Network(keras.Model):
                 f"{scheduled_sampling!r}."
             )
         smoothed = self.target_size if self.decoder.gate.copies else None
-        if smoothed and losses.smooths_all(loss):
+        if smoothed and losses.smooths_others(loss, smoothed):
             raise ValueError(
-                "loss: its label smoothing is over all ids, and a model that copies has some for "
-                "places of a source too; give label_smoothing to compile, or vocabulary_size="
-                f"{smoothed} to the loss."
+                "loss: label smoothing of a model that copies is over its vocabulary, got "
+                f"vocabulary_size={loss.vocabulary_size!r}; give label_smoothing to compile, or "
+                f"vocabulary_size={smoothed} to the loss."
             )
         given = auto_metrics() if isinstance(metrics, str) and metrics == "auto" else metrics or []
         super().compile(

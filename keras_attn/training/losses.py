@@ -206,9 +206,10 @@ def is_cross_entropy(loss: Any) -> bool:
     return type(loss) is TokenMean and (loss.loss is None or type(loss.loss) is plain)
 
 
-def smooths_all(loss: Any) -> bool:
-    """Return whether a loss smooths labels over all ids there are."""
-    return isinstance(loss, TokenMean) and bool(loss.label_smoothing) and not loss.vocabulary_size
+def smooths_others(loss: Any, vocabulary_size: int) -> bool:
+    """Return whether a loss smooths labels over other ids than those of a vocabulary."""
+    smooths = isinstance(loss, TokenMean) and loss.label_smoothing > 0
+    return smooths and loss.vocabulary_size != vocabulary_size
 
 
 def by_name(loss: Any, label_smoothing: float = 0.0, vocabulary_size: int | None = None) -> Any:

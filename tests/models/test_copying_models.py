@@ -161,8 +161,10 @@ def test_with_label_smoothing_every_weight_learns(kind):
 
 def test_a_loss_that_smooths_over_places_in_the_source_is_refused():
     model = copier()
-    with pytest.raises(ValueError, match=r"^loss: .* give label_smoothing to compile, or vocabul"):
-        model.compile("sgd", TokenMean(label_smoothing=0.1))
+    for size in (None, model.target_size + 1):
+        message = rf"^loss: .*, got vocabulary_size={size}; give .*={model.target_size} to the loss"
+        with pytest.raises(ValueError, match=message):
+            model.compile("sgd", TokenMean(label_smoothing=0.1, vocabulary_size=size))
     model.compile("sgd", TokenMean(label_smoothing=0.1, vocabulary_size=model.target_size))
     given = model.evaluate(PHRASES, ANSWERS, verbose=0)
     model.compile("sgd", label_smoothing=0.1)

@@ -266,6 +266,7 @@ def test_of_scan_few_commands_are_enough_for_both():
     found = {name: results(f"{name}.scan_p4")["summary"]["exact_match"] for name in names}
     assert all(of["mean"] > 0.93 for of in found.values())
     assert found["attention"]["least"] <= found["context_as_init"]["most"]
+    assert "More than 93 % was wanted, and both have it; then more than 97, which attention" in PAGE
     assert "Their ranges overlap, which is a tie. Each has the training that was best" in PAGE
     runs = results("attention.scan_p4")["runs"].values()
     assert sum(run["measured"]["exact_match"] > 0.97 for run in runs) == 1
